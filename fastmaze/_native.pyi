@@ -1,0 +1,68 @@
+import numpy as np
+import numpy.typing as npt
+
+from fastmaze.envs.backends.base import Array
+
+def usable_isas() -> list[str]: ...
+def isa() -> str: ...
+def philox4x32(
+    c0: int, c1: int, c2: int, c3: int, k0: int, k1: int
+) -> tuple[int, int, int, int]: ...
+
+class TMazeBatch:
+    def __init__(
+        self,
+        *,
+        num_envs: int,
+        junction: int,
+        oracle_length: int,
+        episode_length: int,
+        goal_reward: float,
+        penalty: float,
+        distract_reward: float,
+        view: int,
+        add_timestep: bool,
+        rule: int,
+        mode: int,
+        num_threads: int,
+        isa: str = "auto",
+    ) -> None: ...
+    def seed(self, keys: Array, indices: Array, mask: Array | None = None) -> None: ...
+    def reset(
+        self,
+        obs: Array,
+        mask: Array | None = None,
+        goals: Array | None = None,
+        stagger: bool = False,
+    ) -> None: ...
+    def step(
+        self,
+        actions: Array,
+        obs: Array,
+        reward: Array,
+        terminated: Array,
+        truncated: Array,
+        final_obs: Array | None = None,
+    ) -> int: ...
+    def unroll(
+        self,
+        actions: Array,
+        obs: Array,
+        reward: Array,
+        terminated: Array,
+        truncated: Array,
+        final_obs: Array | None = None,
+    ) -> None: ...
+    def observe(self, obs: Array) -> None: ...
+    def get_state(self) -> npt.NDArray[np.uint8]: ...
+    def set_state(self, state: Array) -> None: ...
+    def positions(self) -> npt.NDArray[np.int32]: ...
+    def statistics(
+        self,
+    ) -> tuple[
+        npt.NDArray[np.float64],
+        npt.NDArray[np.int64],
+        npt.NDArray[np.bool_],
+        npt.NDArray[np.bool_],
+    ]: ...
+    def close(self) -> None: ...

@@ -1,0 +1,39 @@
+"""The engines behind the vector envs: one contract (`base.Backend`), several implementations.
+
+| name | what it is |
+| --- | --- |
+| `"native"` | C++: the fast one, and the default |
+| `"numba"` | the same loops compiled by Numba, bit for bit; needs `pip install "fastmaze[numba]"` |
+| `"reference"` | a Python loop over the specification envs: slow, the oracle of the tests |
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Final, cast
+
+from fastmaze.envs.backends.base import Backend, Mode
+from fastmaze.specs import TMazeSpec
+
+BACKENDS: Final = {
+    "native": ("fastmaze.envs.backends.native", "NativeBackend"),
+    "numba": ("fastmaze.envs.backends.numba_", "NumbaBackend"),
+    "reference": ("fastmaze.envs.backends.reference_", "ReferenceBackend"),
+}
+"""Backend name to its module and class; imported when first asked for."""
+
+
+def make_backend(
+    name: str, spec: TMazeSpec, num_envs: int, mode: Mode, num_threads: int = 1
+) -> Backend:
+    """Builds the named backend.
+
+    Raises:
+        ValueError: no such backend, or a number out of range.
+        ImportError: the backend's optional package is missing; the message says what to install.
+    """
+    if name not in BACKENDS:
+        raise ValueError(f"backend: expected one of {tuple(BACKENDS)}, got {name!r}")
+    module, class_name = BACKENDS[name]
+    backend_class = getattr(importlib.import_module(module), class_name)
+    return cast(Backend, backend_class(spec, num_envs, mode, num_threads))

@@ -1,0 +1,125 @@
+"""What every backend of the vector envs offers: the contract between the façade and the core."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from fastmaze.specs import TMazeSpec
+
+Mode = Literal["NextStep", "SameStep", "Disabled"]
+"""When a finished env is reset; the values of `gymnasium.vector.AutoresetMode`."""
+
+Array = npt.NDArray[Any]
+
+
+class EpisodeStatistics(NamedTuple):
+    """The last finished episode of each env; an env that finished none yet holds zeros."""
+
+    episode_return: npt.NDArray[np.float64]
+    """Sum of the rewards, float64 [num_envs]."""
+    length: npt.NDArray[np.int64]
+    """Steps, int64 [num_envs]."""
+    success: npt.NDArray[np.bool_]
+    """Ended in the goal cell, bool [num_envs]."""
+    cue_seen: npt.NDArray[np.bool_]
+    """Visited the oracle at any time, bool [num_envs]."""
+
+
+class Backend(Protocol):
+    """`num_envs` copies of one task, stepped together, on arrays that the caller owns.
+
+    Every call checks its arguments first and changes nothing when it raises. Arrays must be
+    C-contiguous, of the dtype named, and writable where they are written.
+
+    Attributes:
+        spec: the task.
+        num_envs: number of copies, N.
+        mode: when a finished env is reset.
+        statistics: views of the last finished episodes, rewritten in place as episodes end.
+    """
+
+    name: str
+    spec: TMazeSpec
+    num_envs: int
+    mode: Mode
+    statistics: EpisodeStatistics
+
+    def seed(self, keys: Array, indices: Array, mask: Array | None = None) -> None:
+        """Gives envs new random streams; the next reset draws episode 0 of them.
+
+        Args:
+            keys: uint64 [N], Philox key of each env.
+            indices: uint32 [N], counter word of each env.
+            mask: bool [N], envs to seed; None for all.
+        """
+
+    def reset(
+        self,
+        obs: Array,
+        mask: Array | None = None,
+        goals: Array | None = None,
+        stagger: bool = False,
+    ) -> None:
+        """Starts the next episode of the masked envs and writes the observations of all.
+
+        Args:
+            obs: float32 [N, D], written: present observations, of the masked envs and the others.
+            mask: bool [N], envs to reset; None for all.
+            goals: int8 [N], -1 or +1 instead of the draw, or 0 for the draw; None for all draws.
+            stagger: start the clock at `staggered_start(index, T)` instead of 0.
+        """
+
+    def step(
+        self,
+        actions: Array,
+        obs: Array,
+        reward: Array,
+        terminated: Array,
+        truncated: Array,
+        final_obs: Array | None = None,
+    ) -> int:
+        """Steps every env once.
+
+        Args:
+            actions: int64, int32, int8 or uint8 [N], each 0 to 3.
+            obs: float32 [N, D], written.
+            reward: float32 [N], written.
+            terminated: bool [N], written.
+            truncated: bool [N], written: always False.
+            final_obs: float32 [N, D], written where `terminated`, in mode SameStep only.
+
+        Returns:
+            How many envs finished an episode in this step.
+
+        Raises:
+            RuntimeError: an env was never reset, or (mode Disabled) finished and was not reset.
+        """
+
+    def unroll(
+        self,
+        actions: Array,
+        obs: Array,
+        reward: Array,
+        terminated: Array,
+        truncated: Array,
+        final_obs: Array | None = None,
+    ) -> None:
+        """Steps every env S times: as `step`, each array with a leading axis [S]."""
+
+    def get_state(self) -> npt.NDArray[np.uint8]:
+        """All there is to know to go on, random streams included: uint8 [state_bytes]."""
+
+    def set_state(self, state: Array) -> None:
+        """Goes on from what `get_state` returned, of this or another backend."""
+
+    def observe(self, obs: Array) -> None:
+        """Writes the present observations, float32 [N, D]."""
+
+    def positions(self) -> npt.NDArray[np.int32]:
+        """True (x, y, t) and goal_y of each env, int32 [N, 4], a copy: for drawing and tests."""
+
+    def close(self) -> None:
+        """Ends the threads and frees the state; every later call raises."""

@@ -1,0 +1,84 @@
+"""The C++ backend: `csrc/` behind the `Backend` contract."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import numpy.typing as npt
+
+from fastmaze._native import TMazeBatch
+from fastmaze.envs.backends.base import Array, EpisodeStatistics, Mode
+from fastmaze.envs.backends.state import add_header, strip_header
+from fastmaze.specs import TMazeSpec
+
+MODES: tuple[Mode, ...] = ("NextStep", "SameStep", "Disabled")
+
+
+class NativeBackend:
+    """A batch of T-Mazes in C++ (see `Backend` for the methods).
+
+    Args:
+        spec: the task.
+        num_envs: copies, N.
+        mode: when a finished env is reset.
+        num_threads: threads that share the work from about 8,000 envs on.
+        isa: "baseline", "avx2" or "avx512" to force an instruction set; None takes the environment
+            variable `FASTMAZE_ISA`, else the best one. Every choice gives the same bits.
+    """
+
+    name = "native"
+
+    def __init__(
+        self,
+        spec: TMazeSpec,
+        num_envs: int,
+        mode: Mode,
+        num_threads: int = 1,
+        isa: str | None = None,
+    ) -> None:
+        self.spec, self.num_envs, self.mode = spec, num_envs, mode
+        self.core = TMazeBatch(
+            num_envs=num_envs,
+            junction=spec.junction,
+            oracle_length=spec.oracle_length,
+            episode_length=spec.episode_length,
+            goal_reward=spec.goal_reward,
+            penalty=spec.penalty,
+            distract_reward=spec.distract_reward,
+            view=view_of(spec),
+            add_timestep=spec.add_timestep,
+            rule=rule_of(spec),
+            mode=MODES.index(mode),
+            num_threads=num_threads,
+            isa=isa or os.environ.get("FASTMAZE_ISA", "auto"),
+        )
+        self.statistics = EpisodeStatistics(*self.core.statistics())
+        # The calls of every step go to the core without a detour through Python.
+        self.seed = self.core.seed
+        self.reset = self.core.reset
+        self.step = self.core.step
+        self.unroll = self.core.unroll
+        self.observe = self.core.observe
+        self.positions = self.core.positions
+        self.close = self.core.close
+
+    def get_state(self) -> npt.NDArray[np.uint8]:
+        """See `Backend.get_state`."""
+        return add_header(self.core.get_state(), self.spec, self.num_envs, self.mode)
+
+    def set_state(self, state: Array) -> None:
+        """See `Backend.set_state`."""
+        self.core.set_state(strip_header(state, self.spec, self.num_envs, self.mode))
+
+
+def view_of(spec: TMazeSpec) -> int:
+    """What an observation shows, as the number of `View` in csrc/tmaze.hpp."""
+    return 0 if spec.ambiguous_position else (2 if spec.expose_goal else 1)
+
+
+def rule_of(spec: TMazeSpec) -> int:
+    """What a step pays, as the number of `Rule` in csrc/tmaze.hpp."""
+    if spec.penalty_rule == "action":
+        return 2
+    return 1 if spec.distract_reward != 0 else 0

@@ -1,0 +1,255 @@
+"""A batch of specification envs behind the backends' contract: slow, the oracle of the tests."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from fastmaze.envs.backends.base import Array, EpisodeStatistics, Mode
+from fastmaze.envs.backends.state import FIELDS, NEVER_RESET, add_header, strip_header
+from fastmaze.envs.backends.validation import (
+    check_actions,
+    check_array,
+    check_count,
+    check_goals,
+)
+from fastmaze.reference.tmaze import TMaze, staggered_start
+from fastmaze.specs import TMazeSpec
+
+
+class ReferenceBackend:
+    """`num_envs` specification envs in a Python loop; see `base.Backend` for every method.
+
+    Args:
+        spec: the task.
+        num_envs: number of copies.
+        mode: when a finished env is reset.
+        num_threads: accepted for the contract's sake; the loop is one thread's work.
+    """
+
+    name = "reference"
+
+    def __init__(
+        self, spec: TMazeSpec, num_envs: int, mode: Mode = "NextStep", num_threads: int = 1
+    ) -> None:
+        if mode not in get_args(Mode):
+            raise ValueError(f"mode: expected one of {get_args(Mode)}, got {mode!r}")
+        check_count("num_threads", num_threads)
+        self.spec = spec
+        self.num_envs = check_count("num_envs", num_envs)
+        self.mode: Mode = mode
+        self.statistics = EpisodeStatistics(
+            np.zeros(self.num_envs, np.float64),
+            np.zeros(self.num_envs, np.int64),
+            np.zeros(self.num_envs, np.bool_),
+            np.zeros(self.num_envs, np.bool_),
+        )
+        self._envs = [TMaze(spec, index) for index in range(num_envs)]
+        self._closed = False
+
+    def seed(self, keys: Array, indices: Array, mask: Array | None = None) -> None:
+        """Gives the masked envs new random streams; they need a reset before they step again."""
+        self._check_open()
+        check_array("keys", keys, ("uint64",), (self.num_envs,))
+        check_array("indices", indices, ("uint32",), (self.num_envs,))
+        for i in self._masked(mask):
+            env = self._envs[i]
+            env.seed, env.env_index, env.episode = int(keys[i]), int(indices[i]), -1
+
+    def reset(
+        self,
+        obs: Array,
+        mask: Array | None = None,
+        goals: Array | None = None,
+        stagger: bool = False,
+    ) -> None:
+        """Starts the next episode of the masked envs; writes the observations of all."""
+        self._check_open()
+        check_array("obs", obs, ("float32",), (self.num_envs, self.spec.obs_dim), written=True)
+        if goals is not None:
+            check_array("goals", goals, ("int8",), (self.num_envs,))
+            check_goals(goals)
+        chosen = self._masked(mask)
+        self._check_started(np.setdiff1d(np.arange(self.num_envs), chosen))
+        for i in chosen:
+            env = self._envs[i]
+            start = staggered_start(env.env_index, self.spec.episode_length) if stagger else 0
+            goal = None if goals is None or goals[i] == 0 else int(goals[i])
+            env.reset(goal_y=goal, start_t=start)
+        self.observe(obs)
+
+    def step(
+        self,
+        actions: Array,
+        obs: Array,
+        reward: Array,
+        terminated: Array,
+        truncated: Array,
+        final_obs: Array | None = None,
+    ) -> int:
+        """Steps every env once; returns how many episodes ended."""
+        self._check_step((self.num_envs,), actions, obs, reward, terminated, truncated, final_obs)
+        self._check_ready(num_steps=1)
+        return self._step(actions, obs, reward, terminated, truncated, final_obs)
+
+    def unroll(
+        self,
+        actions: Array,
+        obs: Array,
+        reward: Array,
+        terminated: Array,
+        truncated: Array,
+        final_obs: Array | None = None,
+    ) -> None:
+        """Steps every env once for each row of `actions`."""
+        num_steps = len(actions) if isinstance(actions, np.ndarray) and actions.ndim == 2 else 0
+        shape = (num_steps, self.num_envs)
+        self._check_step(shape, actions, obs, reward, terminated, truncated, final_obs)
+        self._check_ready(num_steps)
+        for s in range(num_steps):
+            final = None if final_obs is None else final_obs[s]
+            self._step(actions[s], obs[s], reward[s], terminated[s], truncated[s], final)
+
+    def get_state(self) -> npt.NDArray[np.uint8]:
+        """Everything but the statistics, in the layout of `state`."""
+        self._check_open()
+        columns = {name: np.zeros(self.num_envs, dtype) for name, dtype in FIELDS}
+        for i, env in enumerate(self._envs):
+            columns["key"][i], columns["index"][i] = env.seed, env.env_index
+            columns["episode"][i] = env.episode if self._is_started(env) else NEVER_RESET
+            if self._is_started(env):
+                # The cue: 0 not yet seen, 1 seen before, 2 seen now.
+                cue = int(env.oracle_visited) + int(env.sees_cue)
+                columns["flags"][i] = (env.y + 1) | (env.goal_y == 1) << 2 | cue << 3
+                columns["start"][i], columns["x"][i], columns["t"][i] = env.start_t, env.x, env.t
+                columns["penalties"][i] = env.num_penalties
+                columns["distractions"][i] = env.num_distractions
+        arrays = np.concatenate([columns[name].view(np.uint8) for name, _ in FIELDS])
+        return add_header(arrays, self.spec, self.num_envs, self.mode)
+
+    def set_state(self, state: Array) -> None:
+        """Goes on from what `get_state` returned, of this or another backend."""
+        self._check_open()
+        arrays = strip_header(state, self.spec, self.num_envs, self.mode)
+        columns: dict[str, list[int]] = {}
+        at = 0
+        for name, dtype in FIELDS:
+            size = self.num_envs * np.dtype(dtype).itemsize
+            columns[name] = np.frombuffer(arrays[at : at + size].tobytes(), dtype).tolist()
+            at += size
+        for i, env in enumerate(self._envs):
+            env.seed, env.env_index = columns["key"][i], columns["index"][i]
+            episode = columns["episode"][i]
+            env.episode = -1 if episode == NEVER_RESET else episode
+            flags = columns["flags"][i]
+            env.y, env.goal_y = (flags & 3) - 1, 1 if flags & 4 else -1
+            env.oracle_visited, env.sees_cue = flags >> 3 != 0, flags >> 3 == 2
+            env.start_t, env.x, env.t = columns["start"][i], columns["x"][i], columns["t"][i]
+            env.num_penalties = columns["penalties"][i]
+            env.num_distractions = columns["distractions"][i]
+
+    def observe(self, obs: Array) -> None:
+        """Writes the present observations."""
+        self._check_open()
+        self._check_started(np.arange(self.num_envs))
+        check_array("obs", obs, ("float32",), (self.num_envs, self.spec.obs_dim), written=True)
+        for i, env in enumerate(self._envs):
+            obs[i] = env.observation()
+
+    def positions(self) -> npt.NDArray[np.int32]:
+        """(x, y, t, goal_y) of each env, int32 [num_envs, 4]; zeros where never reset."""
+        self._check_open()
+        rows = np.zeros((self.num_envs, 4), np.int32)
+        for i, env in enumerate(self._envs):
+            if self._is_started(env):
+                rows[i] = env.x, env.y, env.t, env.goal_y
+        return rows
+
+    def close(self) -> None:
+        """Drops the envs; every later call raises."""
+        self._closed = True
+        self._envs = []
+
+    def _step(
+        self,
+        actions: Array,
+        obs: Array,
+        reward: Array,
+        terminated: Array,
+        truncated: Array,
+        final_obs: Array | None,
+    ) -> int:
+        """One step of every env, on checked arguments."""
+        truncated[:] = False
+        for i, env in enumerate(self._envs):
+            if self.mode == "NextStep" and env.t >= self.spec.episode_length:
+                # The step after the end ignores the action and only starts the next episode.
+                obs[i], reward[i], terminated[i] = env.reset(), 0, False
+                continue
+            obs[i], reward[i], terminated[i] = env.step(int(actions[i]))
+            if terminated[i]:
+                episode = env.statistics()
+                self.statistics.episode_return[i] = episode.episode_return
+                self.statistics.length[i] = episode.length
+                self.statistics.success[i] = episode.success
+                self.statistics.cue_seen[i] = episode.cue_seen
+                if self.mode == "SameStep":
+                    if final_obs is not None:
+                        final_obs[i] = obs[i]
+                    obs[i] = env.reset()
+        return int(np.count_nonzero(terminated))
+
+    def _check_step(
+        self,
+        shape: tuple[int, ...],
+        actions: Array,
+        obs: Array,
+        reward: Array,
+        terminated: Array,
+        truncated: Array,
+        final_obs: Array | None,
+    ) -> None:
+        self._check_open()
+        obs_shape = (*shape, self.spec.obs_dim)
+        check_actions(actions, shape)
+        check_array("obs", obs, ("float32",), obs_shape, written=True)
+        check_array("reward", reward, ("float32",), shape, written=True)
+        check_array("terminated", terminated, ("bool",), shape, written=True)
+        check_array("truncated", truncated, ("bool",), shape, written=True)
+        if final_obs is not None:
+            check_array("final_obs", final_obs, ("float32",), obs_shape, written=True)
+
+    def _check_ready(self, num_steps: int) -> None:
+        """Refuses steps that some env cannot take, before any env takes one."""
+        self._check_started(np.arange(self.num_envs))
+        if self.mode == "Disabled" and num_steps:
+            left = [self.spec.episode_length - env.t for env in self._envs]
+            first = int(np.argmin(left))
+            if left[first] < num_steps:
+                raise RuntimeError(
+                    f"step: env {first} has {left[first]} steps left in its episode, "
+                    f"asked for {num_steps}; reset it first (autoreset is disabled)"
+                )
+
+    def _masked(self, mask: Array | None) -> npt.NDArray[np.intp]:
+        """Indices of the envs that a mask names."""
+        if mask is None:
+            return np.arange(self.num_envs)
+        check_array("mask", mask, ("bool",), (self.num_envs,))
+        return np.flatnonzero(mask)
+
+    def _check_started(self, indices: npt.NDArray[np.intp]) -> None:
+        for i in indices:
+            if not self._is_started(self._envs[i]):
+                raise RuntimeError(f"env {i} was never reset; call reset first")
+
+    @staticmethod
+    def _is_started(env: TMaze) -> bool:
+        """Whether the env was reset since it was made or seeded."""
+        return env.episode >= 0
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError("the backend is closed")

@@ -1,0 +1,74 @@
+"""The bytes of a saved batch: a header that says whose state it is, then the arrays.
+
+The arrays follow one another without padding, in the order of `FIELDS`, each `num_envs` long. The
+native and the Numba backend read and write the same bytes, so a state moves between them.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from fastmaze.envs.backends.base import Mode
+from fastmaze.specs import TMazeSpec
+
+FIELDS: Final = (
+    ("key", np.uint64),  # Philox key
+    ("index", np.uint32),  # Philox counter word 0
+    ("episode", np.uint32),  # Philox counter word 1; NEVER_RESET before the first reset
+    ("start", np.int32),  # clock at the start of the episode
+    ("x", np.int32),
+    ("t", np.int32),
+    ("flags", np.int32),  # y + 1 | goal is +1 << 2 | cue << 3 (0 never, 1 before, 2 seen now)
+    ("penalties", np.int32),  # steps of this episode that paid the penalty
+    ("distractions", np.int32),  # steps of this episode that paid the distraction
+)
+BYTES_PER_ENV: Final = sum(np.dtype(dtype).itemsize for _, dtype in FIELDS)
+NEVER_RESET: Final = 0xFFFFFFFF
+
+_MAGIC: Final = b"FastMaze"
+_VERSION: Final = 1
+_HEADER: Final = struct.Struct("<8sIIQQ")  # magic, version, mode, num_envs, fingerprint of the spec
+_MODES: Final[tuple[Mode, ...]] = ("NextStep", "SameStep", "Disabled")
+
+
+def add_header(
+    arrays: npt.NDArray[np.uint8], spec: TMazeSpec, num_envs: int, mode: Mode
+) -> npt.NDArray[np.uint8]:
+    """The saved batch, uint8 [header + num_envs * BYTES_PER_ENV]."""
+    header = _HEADER.pack(_MAGIC, _VERSION, _MODES.index(mode), num_envs, spec.fingerprint)
+    return np.concatenate([np.frombuffer(header, np.uint8), arrays])
+
+
+def strip_header(state: Any, spec: TMazeSpec, num_envs: int, mode: Mode) -> npt.NDArray[np.uint8]:
+    """The arrays of a saved batch, after checking that it is one of this task, size and mode.
+
+    Raises:
+        TypeError: not a uint8 array.
+        ValueError: not a saved batch, or one of another task, size or mode.
+    """
+    if not isinstance(state, np.ndarray) or state.dtype != np.uint8:
+        got = state.dtype if isinstance(state, np.ndarray) else type(state).__name__
+        raise TypeError(f"state: expected a uint8 array from get_state, got {got}")
+    size = _HEADER.size + num_envs * BYTES_PER_ENV
+    if state.ndim != 1 or state.size < _HEADER.size:
+        raise ValueError(f"state: expected shape ({size},), got {state.shape}")
+    magic, version, saved_mode, saved_envs, fingerprint = _HEADER.unpack(
+        state[: _HEADER.size].tobytes()
+    )
+    if magic != _MAGIC or version != _VERSION or saved_mode >= len(_MODES):
+        raise ValueError("state: expected an array from get_state of this version of FastMaze")
+    for name, saved, own in (
+        ("num_envs", saved_envs, num_envs),
+        ("autoreset_mode", _MODES[saved_mode], mode),
+    ):
+        if saved != own:
+            raise ValueError(f"state: expected {name}={own}, as in this env, got {name}={saved}")
+    if fingerprint != spec.fingerprint:
+        raise ValueError(f"state: expected the state of this task ({spec}), got another task's")
+    if state.size != size:
+        raise ValueError(f"state: expected shape ({size},), got {state.shape}")
+    return np.ascontiguousarray(state[_HEADER.size :])

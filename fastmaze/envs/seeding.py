@@ -1,0 +1,92 @@
+"""From Gymnasium's seeds to random streams: which Philox key and counter word each env draws with.
+
+One integer seeds a whole population: the key is the seed and the counter word is the env's global
+index. (Gymnasium's own rule, seed + i for env i, would make populations of neighbouring seeds share
+nearly all their mazes.) A list of seeds gives env i the stream of a single env with that seed.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+MAX_SEED = 2**64 - 1
+"""A seed is the 64-bit key of Philox-4x32-10."""
+
+MAX_ENVS = 2**32
+"""A global env index is one 32-bit counter word."""
+
+
+class Streams(NamedTuple):
+    """New random streams for some envs."""
+
+    keys: npt.NDArray[np.uint64]
+    """Philox keys, uint64 [N]."""
+    indices: npt.NDArray[np.uint32]
+    """Counter words, uint32 [N]."""
+    mask: npt.NDArray[np.bool_] | None
+    """The envs that get one, bool [N]; None for all."""
+
+
+def check_seed(name: str, seed: Any) -> int:
+    """The seed as an int.
+
+    Raises:
+        TypeError: not an integer.
+        ValueError: not within 0 to 2**64 - 1.
+    """
+    return _check_integer(name, seed, MAX_SEED)
+
+
+def population_indices(
+    env_offset: int, num_envs: int, name: str = "env_offset"
+) -> npt.NDArray[np.uint32]:
+    """Global indices of a population's envs, uint32 [num_envs], the first being `env_offset`.
+
+    `name` is what an error calls the offset.
+    """
+    offset = _check_integer(name, env_offset, MAX_ENVS - 1)
+    if offset + num_envs > MAX_ENVS:
+        raise ValueError(f"{name} + num_envs: expected at most {MAX_ENVS}, got {offset + num_envs}")
+    return np.arange(offset, offset + num_envs, dtype=np.uint32)
+
+
+def seed_streams(
+    seed: int | Sequence[int | None] | None, indices: npt.NDArray[np.uint32]
+) -> Streams | None:
+    """The streams that `reset(seed=seed)` asks for; None to go on with the present ones.
+
+    Args:
+        seed: one seed for the population, or a list of one seed (or None) per env, or None.
+        indices: the envs' global indices, uint32 [N].
+    """
+    if seed is None:
+        return None
+    num_envs = len(indices)
+    if not isinstance(seed, (Sequence, np.ndarray)) or isinstance(seed, str):
+        key = check_seed("seed", seed)
+        return Streams(np.full(num_envs, key, np.uint64), indices, None)
+    if len(seed) != num_envs:
+        raise ValueError(f"seed: expected {num_envs} seeds, one per env, got {len(seed)}")
+    keys = np.zeros(num_envs, np.uint64)
+    mask = np.ones(num_envs, np.bool_)
+    for i, entry in enumerate(seed):
+        if entry is None:
+            mask[i] = False
+        else:
+            keys[i] = check_seed(f"seed[{i}]", entry)
+    everyone = bool(mask.all())
+    return Streams(keys, np.zeros(num_envs, np.uint32), None if everyone else mask)
+
+
+def _check_integer(name: str, value: Any, high: int) -> int:
+    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name}: expected an integer, got {value!r} ({type(value).__name__})")
+    number = operator.index(value)
+    if not 0 <= number <= high:
+        raise ValueError(f"{name}: expected an integer from 0 to {high}, got {number}")
+    return number

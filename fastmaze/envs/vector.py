@@ -1,0 +1,421 @@
+"""A population of mazes as a Gymnasium vector env: the façade over the backends.
+
+The backend does the work on plain arrays; this file gives it Gymnasium's manners: spaces, seeds,
+options, fresh arrays, and infos at the ends of episodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, NoReturn
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+from gymnasium.error import ClosedEnvironmentError, ResetNeeded
+from gymnasium.spaces import Box, Discrete
+from gymnasium.vector.utils import batch_space
+
+from fastmaze.envs.backends import make_backend
+from fastmaze.envs.backends.base import Array, Backend, EpisodeStatistics, Mode
+from fastmaze.envs.backends.validation import check_count
+from fastmaze.envs.options import parse_vector_options
+from fastmaze.envs.rendering import RENDER_MODES, Frame, Renderer, Scene
+from fastmaze.envs.seeding import population_indices, seed_streams
+from fastmaze.specs import NUM_ACTIONS, TMazeSpec, make_spec
+
+try:
+    from gymnasium.vector import AutoresetMode
+except ImportError as error:
+    raise ImportError(
+        f"the vector envs need gymnasium >= 1.1, found {gymnasium.__version__}: "
+        'pip install "gymnasium>=1.1"'
+    ) from error
+
+StepResult = tuple[Array, Array, Array, Array, dict[str, Any]]
+
+
+class Trajectory(NamedTuple):
+    """What `FastMazeVectorEnv.unroll` returns: S steps of N envs, fresh arrays."""
+
+    obs: npt.NDArray[np.float32]
+    """Observations after each step, float32 [S, N, D]."""
+    reward: npt.NDArray[np.float32]
+    """Rewards, float32 [S, N]."""
+    terminated: npt.NDArray[np.bool_]
+    """Episode ends, bool [S, N]."""
+    truncated: npt.NDArray[np.bool_]
+    """Always False, bool [S, N]."""
+    final_obs: npt.NDArray[np.float32] | None
+    """In mode SameStep, last observations where `terminated` and zeros elsewhere, float32
+    [S, N, D]; None in the other modes, where `obs` holds them."""
+
+
+def make_vec(
+    task: str,
+    *,
+    num_envs: int = 1,
+    backend: str = "native",
+    num_threads: int = 1,
+    env_offset: int = 0,
+    autoreset_mode: str | AutoresetMode = "NextStep",
+    stagger: bool = False,
+    copy: bool = True,
+    render_mode: str | None = None,
+    **task_options: Any,
+) -> FastMazeVectorEnv:
+    """Makes `num_envs` copies of a task that step together.
+
+    Args:
+        task: "PassiveTMaze", "ActiveTMaze" or "TMaze"; see `fastmaze.TASKS`.
+        num_envs: N, number of copies.
+        backend: "native", "numba" or "reference"; the same seeds and actions give the same bits.
+        num_threads: threads of the backend; results do not depend on it.
+        env_offset: global index of the first copy, for populations split over processes: copies
+            0 to 99 of one population are the first 50 and, with `env_offset=50`, the others.
+        autoreset_mode: when a finished copy starts its next episode: "NextStep" (in the step after
+            its last one, which ignores the action), "SameStep" (at once, with the last
+            observation in `info["final_obs"]`) or "Disabled" (at the caller's `reset`).
+        stagger: let the copies' clocks start evenly spread over the episode at every `reset` of
+            the whole population, so that they do not all end on the same step.
+        copy: return fresh arrays; False reuses them, so that a step overwrites the last one's.
+        render_mode: "ansi" or "rgb_array", for `render`.
+        **task_options: the task's own, e.g. `length=1000`; see `fastmaze.TMazeSpec`.
+
+    Raises:
+        ValueError: an argument is out of range, or there is no such task, backend or mode.
+        TypeError: an argument has the wrong type, or the task has no such option.
+        ImportError: an optional package is missing; the message says what to install.
+    """
+    return FastMazeVectorEnv(
+        make_spec(task, **task_options),
+        num_envs=num_envs,
+        backend=backend,
+        num_threads=num_threads,
+        env_offset=env_offset,
+        autoreset_mode=autoreset_mode,
+        stagger=stagger,
+        copy=copy,
+        render_mode=render_mode,
+    )
+
+
+class FastMazeVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
+    """`num_envs` copies of one maze; `make_vec` explains the arguments.
+
+    At the end of an episode `info` (in mode SameStep `info["final_info"]`) holds
+    "episode_return" (float64 [N]), "episode_length" (int64 [N]), "success" (bool [N], ended in the
+    goal cell) and "cue_seen" (bool [N], visited the oracle), each with a mask of the envs that
+    ended, under its name with `_` in front.
+
+    Attributes:
+        task_spec: what the task is.
+        backend: what computes it.
+        statistics: read-only views of each env's last finished episode.
+    """
+
+    metadata = {"render_modes": list(RENDER_MODES), "render_fps": 8}  # noqa: RUF012
+
+    def __init__(
+        self,
+        task_spec: TMazeSpec,
+        *,
+        num_envs: int = 1,
+        backend: str = "native",
+        num_threads: int = 1,
+        env_offset: int = 0,
+        autoreset_mode: str | AutoresetMode = "NextStep",
+        stagger: bool = False,
+        copy: bool = True,
+        render_mode: str | None = None,
+    ) -> None:
+        if render_mode not in (None, *RENDER_MODES):
+            raise ValueError(
+                f"render_mode: expected None or one of {RENDER_MODES}, got {render_mode!r}"
+            )
+        try:
+            self.autoreset_mode = AutoresetMode(autoreset_mode)
+        except ValueError as error:
+            names = tuple(mode.value for mode in AutoresetMode)
+            raise ValueError(
+                f"autoreset_mode: expected one of {names}, got {autoreset_mode!r}"
+            ) from error
+        self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
+        self.task_spec = task_spec
+        self.num_envs = check_count("num_envs", num_envs)
+        self.render_mode = render_mode
+        self._num_threads = check_count("num_threads", num_threads)
+        self._indices = population_indices(env_offset, self.num_envs)
+        self._stagger = bool(stagger)
+        self._copy = bool(copy)
+        self._was_reset = False
+
+        low = np.array(task_spec.obs_low, np.float32)
+        high = np.array(task_spec.obs_high, np.float32)
+        self.single_observation_space = Box(low, high, dtype=np.float32)
+        self.single_action_space = Discrete(NUM_ACTIONS)
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+        self._attach(backend)
+
+    def _attach(self, name: str) -> None:
+        """Makes the backend and what hangs on it: all that a pickle leaves out."""
+        mode: Mode = self.autoreset_mode.value
+        self.backend: Backend = make_backend(
+            name, self.task_spec, self.num_envs, mode, self._num_threads
+        )
+        # Views, so that nobody can write into the backend's memory by accident.
+        views: list[Any] = [column.view() for column in self.backend.statistics]
+        for view in views:
+            view.flags.writeable = False
+        self.statistics = EpisodeStatistics(*views)
+        # Bound once: a native step is so short that it feels the look-up.
+        self._step: Callable[..., int] = self.backend.step
+        self._buffers = self._new_buffers()
+        self._final_obs = np.zeros_like(self._buffers[0]) if mode == "SameStep" else None
+        self._renderer: Renderer | None = None
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[Array, dict[str, Any]]:
+        """Starts the next episode of every env, or of those in a mask.
+
+        Args:
+            seed: an integer, 0 to 2**64 - 1, seeds the whole population, each env by its global
+                index; a list seeds env i as a single env with seed `seed[i]`, and leaves envs with
+                None their stream; None goes on (at the first reset: from a random seed).
+            options: "goal_y", int [N] or one int: the goals, -1 or +1, instead of draws;
+                "reset_mask", bool [N]: the envs to reset, at least one; the others stay as they
+                are.
+
+        Returns:
+            Present observations of all envs, float32 [N, D], and an empty info.
+
+        Raises:
+            ValueError: a wrong shape or value, or an unknown option.
+            TypeError: a wrong type.
+            ResetNeeded: the first reset leaves some env out.
+            ClosedEnvironmentError: the envs were closed.
+        """
+        if self.closed:
+            self._raise_closed()
+        mask, goals = parse_vector_options(options, self.num_envs)
+        if mask is not None and not self._was_reset and not mask.all():
+            raise ResetNeeded("reset: the first reset must reset every env; leave out reset_mask")
+        streams = seed_streams(seed, self._indices)
+        if isinstance(seed, (int, np.integer)):
+            super().reset(seed=int(seed))
+        if not self._was_reset and (streams is None or streams.mask is not None):
+            drawn = int(self.np_random.integers(2**64, dtype=np.uint64))
+            entropy = seed_streams(drawn, self._indices)
+            assert entropy is not None
+            self.backend.seed(entropy.keys, entropy.indices)
+        if streams is not None:
+            chosen = streams.mask if mask is None else mask
+            if mask is not None and streams.mask is not None:
+                chosen = mask & streams.mask
+            self.backend.seed(streams.keys, streams.indices, chosen)
+        obs = self._new_buffers()[0] if self._copy else self._buffers[0]
+        self.backend.reset(obs, mask, goals, self._stagger and mask is None)
+        self._was_reset = True
+        return obs, {}
+
+    def step(self, actions: Array) -> StepResult:
+        """Steps every env once.
+
+        Args:
+            actions: int64, int32, int8 or uint8 [N], each 0 right, 1 up, 2 left or 3 down.
+
+        Returns:
+            obs float32 [N, D], reward float32 [N], terminated bool [N], truncated bool [N] (always
+            False), and info, which is empty unless an episode ended. In mode SameStep the ended
+            envs' last observations are in `info["final_obs"]`, float32 [N, D].
+
+        Raises:
+            ValueError: a wrong shape or value; no env has moved.
+            TypeError: a wrong dtype; no env has moved.
+            ResetNeeded: an env needs a reset first; no env has moved.
+            ClosedEnvironmentError: the envs were closed.
+        """
+        if type(actions) is not np.ndarray:
+            actions = np.asarray(actions)
+        buffers = self._new_buffers() if self._copy else self._buffers
+        if self.step_into(actions, *buffers, self._final_obs):
+            return *buffers, self._episode_info(buffers[2])
+        return *buffers, {}
+
+    def step_into(
+        self,
+        actions: Array,
+        obs: Array,
+        reward: Array,
+        terminated: Array,
+        truncated: Array,
+        final_obs: Array | None = None,
+    ) -> int:
+        """Steps every env once into the caller's arrays; allocates nothing and makes no info.
+
+        Args:
+            actions: as for `step`.
+            obs: float32 [N, D], written.
+            reward: float32 [N], written.
+            terminated: bool [N], written.
+            truncated: bool [N], written.
+            final_obs: float32 [N, D], written where `terminated`, in mode SameStep only.
+
+        Returns:
+            How many episodes ended; `statistics` tells how.
+
+        Raises:
+            As `step`, and for arrays of another dtype or shape, read-only, or not contiguous.
+        """
+        try:
+            return self._step(actions, obs, reward, terminated, truncated, final_obs)
+        except RuntimeError as error:
+            self._raise_refused(error)
+
+    def unroll(self, actions: Array) -> Trajectory:
+        """Steps every env S times in one call of the backend.
+
+        Args:
+            actions: as for `step`, [S, N].
+
+        Raises:
+            As `step`; in mode Disabled also if some episode has fewer than S steps left.
+        """
+        if type(actions) is not np.ndarray:
+            actions = np.asarray(actions)
+        if actions.ndim != 2:
+            raise ValueError(
+                f"actions: expected shape (steps, {self.num_envs}), got {actions.shape}"
+            )
+        shape = (len(actions), self.num_envs)
+        obs_shape = (*shape, self.task_spec.obs_dim)
+        trajectory = Trajectory(
+            np.empty(obs_shape, np.float32),
+            np.empty(shape, np.float32),
+            np.empty(shape, np.bool_),
+            np.empty(shape, np.bool_),
+            np.zeros(obs_shape, np.float32) if self._final_obs is not None else None,
+        )
+        if self.closed:
+            self._raise_closed()
+        try:
+            self.backend.unroll(actions, *trajectory)
+        except RuntimeError as error:
+            self._raise_refused(error)
+        return trajectory
+
+    def get_state(self) -> npt.NDArray[np.uint8]:
+        """All there is to know to go on bit for bit, random streams included: uint8 [bytes]."""
+        if self.closed:
+            self._raise_closed()
+        return self.backend.get_state()
+
+    def set_state(self, state: Array) -> None:
+        """Goes on from what `get_state` returned, of envs of the same task, number and mode.
+
+        Raises:
+            ValueError: it is not such a state; nothing has changed.
+        """
+        if self.closed:
+            self._raise_closed()
+        self.backend.set_state(state)
+        try:
+            self.backend.observe(np.empty_like(self._buffers[0]))
+            self._was_reset = True
+        except RuntimeError:
+            # Taken before the first reset, which will still have to draw a seed.
+            self._was_reset = False
+
+    def render(self) -> tuple[Frame, ...] | None:
+        """One frame per env: text ("ansi") or uint8 [H, W, 3] ("rgb_array"); None without a mode.
+
+        Raises:
+            ResetNeeded: before the first reset.
+            ClosedEnvironmentError: the envs were closed.
+        """
+        if self.render_mode is None:
+            gymnasium.logger.warn(
+                "render: the envs were made without render_mode; "
+                f"give one of {RENDER_MODES} to make_vec"
+            )
+            return None
+        if self.closed:
+            self._raise_closed()
+        if not self._was_reset:
+            raise ResetNeeded("render: call reset first")
+        if self._renderer is None:
+            self._renderer = Renderer(self.task_spec, self.render_mode)
+        obs = np.empty_like(self._buffers[0])
+        self.backend.observe(obs)
+        positions = self.backend.positions()
+        return tuple(
+            self._renderer.frame(Scene.from_observation(self.task_spec, position, row))
+            for position, row in zip(positions.tolist(), obs.tolist(), strict=True)
+        )
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Closes the backend; `close` calls it once."""
+        self.backend.close()
+        self._step = self._raise_closed
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self.closed:
+            self._raise_closed()
+        kept = self.__dict__.copy()
+        for name in ("_step", "_buffers", "_final_obs", "_renderer"):
+            del kept[name]
+        kept["backend"] = (self.backend.name, self.backend.get_state())
+        return kept
+
+    def __setstate__(self, kept: dict[str, Any]) -> None:
+        kept = dict(kept)
+        name, state = kept.pop("backend")
+        statistics = kept.pop("statistics")
+        self.__dict__.update(kept)
+        self._attach(name)
+        self.backend.set_state(state)
+        for column, saved in zip(self.backend.statistics, statistics, strict=True):
+            column[:] = saved
+
+    def _new_buffers(self) -> tuple[Array, Array, Array, Array]:
+        """Uninitialised obs, reward, terminated, truncated."""
+        n = self.num_envs
+        return (
+            np.empty((n, self.task_spec.obs_dim), np.float32),
+            np.empty(n, np.float32),
+            np.empty(n, np.bool_),
+            np.empty(n, np.bool_),
+        )
+
+    def _episode_info(self, ended: Array) -> dict[str, Any]:
+        """The info of a step in which the episodes of the envs `ended`, bool [N], ended."""
+        everyone = bool(ended.all())
+        info: dict[str, Any] = {}
+        for name, column in zip(_INFO_NAMES, self.statistics, strict=True):
+            info[name] = column.copy() if everyone else np.where(ended, column, column.dtype.type())
+            info[f"_{name}"] = ended.copy()
+        if self._final_obs is None:
+            return info
+        # Rows of envs that did not end hold what is left of earlier episodes.
+        shown = np.where(ended[:, None], self._final_obs, np.float32(0))
+        return {
+            "final_obs": shown,
+            "_final_obs": ended.copy(),
+            "final_info": info,
+            "_final_info": ended.copy(),
+        }
+
+    def _raise_refused(self, error: RuntimeError) -> NoReturn:
+        """Gymnasium's name for what the backend refused to do."""
+        raise ResetNeeded(str(error)) from error
+
+    def _raise_closed(self, *_: Any) -> NoReturn:
+        raise ClosedEnvironmentError("the envs were closed; make new ones")
+
+
+_INFO_NAMES = ("episode_return", "episode_length", "success", "cue_seen")

@@ -1,0 +1,53 @@
+"""What a memory model must offer to be used by the Q-network, the trainer and the rollouts."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from torch import Tensor
+
+State = Any
+"""What a model remembers between steps: its own business, handed back to it at each step."""
+
+
+class SequenceEncoder(Protocol):
+    """A causal memory model: any `torch.nn.Module` with these members can be plugged in.
+
+    `forward` and `step` must agree: stepping through a sequence from `initial_state` gives, up to
+    rounding and without dropout, what `forward` gives on the whole of it.
+
+    Attributes:
+        output_dim: F, entries of one output.
+    """
+
+    output_dim: int
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Encodes whole sequences.
+
+        Args:
+            x: float32 [B, T, E], embedded steps, the first of which begins an episode.
+
+        Returns:
+            float32 [B, T, F]; entry t depends on the steps up to t alone.
+        """
+
+    def initial_state(self, batch_size: int, max_length: int) -> State:
+        """The state before the first step of an episode.
+
+        Args:
+            batch_size: B, sequences that are stepped together.
+            max_length: the most steps that will be taken from this state.
+        """
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """Takes in one more step of every sequence, without gradients.
+
+        Args:
+            x: float32 [B, E], the embedded step.
+            state: what `initial_state` or the step before returned. It may be changed in place;
+                only the returned one may be used afterwards.
+
+        Returns:
+            The output, float32 [B, F], and the next state.
+        """

@@ -1,0 +1,197 @@
+"""A GPT-2 style transformer over the steps of an episode, with a key-value cache for rollouts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import dropout, gelu
+
+from fastmaze.models.attention import AttentionImpl, attend
+
+Positions = Literal["none", "sinusoidal", "learned", "rotary"]
+POSITIONS: Final = ("none", "sinusoidal", "learned", "rotary")
+
+
+@dataclass(slots=True)
+class KeyValueCache:
+    """Keys and values of the steps taken so far, written in place as steps are added."""
+
+    keys: Tensor
+    """float32 [layers, B, H, max_length, D]."""
+    values: Tensor
+    """float32 [layers, B, H, max_length, D]."""
+    length: int
+    """Steps stored, the same for every sequence."""
+
+
+class GPT(nn.Module):
+    """Pre-LN decoder blocks with causal attention; a `SequenceEncoder`.
+
+    Args:
+        input_dim: E, entries of an embedded step; a linear layer maps it to `width` if they differ.
+        width: F, entries of a token.
+        num_layers: blocks.
+        num_heads: H, heads of each block; must divide `width`.
+        positions: how a token knows its place: "none" (only through what it can see: with causal
+            attention a sum over the past still tells early from late), "sinusoidal" (added),
+            "learned" (added, up to `max_length`) or "rotary" (queries and keys turned).
+        max_length: T + 1, the most tokens of a sequence; bounds positions "learned" only.
+        dropout: chance of dropping an embedding, an attention weight, or a block's output.
+        attention_impl: which attention kernel to use.
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        *,
+        width: int,
+        num_layers: int,
+        num_heads: int,
+        positions: Positions,
+        max_length: int,
+        dropout: float,
+        attention_impl: AttentionImpl = "auto",
+    ) -> None:
+        super().__init__()
+        if width % num_heads:
+            raise ValueError(f"num_heads: expected a divisor of width {width}, got {num_heads}")
+        if positions not in POSITIONS:
+            raise ValueError(f"positions: expected one of {POSITIONS}, got {positions!r}")
+        if positions == "rotary" and width // num_heads % 2:
+            raise ValueError(f"positions: rotary needs an even head width, got {width // num_heads}")
+        self.output_dim = width
+        self.positions, self.max_length, self.dropout = positions, max_length, dropout
+        self.embed = nn.Identity() if input_dim == width else nn.Linear(input_dim, width)
+        self.position = nn.Embedding(max_length, width) if positions == "learned" else None
+        self.blocks = nn.ModuleList(
+            Block(width, num_heads, dropout, attention_impl, positions == "rotary")
+            for _ in range(num_layers)
+        )
+        self.final_norm = nn.LayerNorm(width)
+        self._cached_sines: Tensor | None = None
+        self.apply(_initialise)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Encodes whole sequences: float32 [B, T, E] to float32 [B, T, F]."""
+        x = self._with_positions(self.embed(x), 0)
+        x = dropout(x, self.dropout, self.training)
+        for block in self.blocks:
+            x = block(x)
+        return self.final_norm(x)
+
+    def initial_state(self, batch_size: int, max_length: int) -> KeyValueCache:
+        """An empty cache for `batch_size` sequences of at most `max_length` steps."""
+        first: Block = self.blocks[0]
+        shape = (len(self.blocks), batch_size, first.num_heads, max_length, first.head_dim)
+        like = self.final_norm.weight
+        return KeyValueCache(like.new_zeros(shape), like.new_zeros(shape), 0)
+
+    @torch.no_grad()
+    def step(self, x: Tensor, state: KeyValueCache) -> tuple[Tensor, KeyValueCache]:
+        """Adds one step of each sequence: float32 [B, E] to float32 [B, F]."""
+        x = self._with_positions(self.embed(x)[:, None], state.length)  # [B, 1, F]
+        x = dropout(x, self.dropout, self.training)
+        for i, block in enumerate(self.blocks):
+            x = block.step(x, state.keys[i], state.values[i], state.length)
+        state.length += 1
+        return self.final_norm(x[:, 0]), state
+
+    def _with_positions(self, x: Tensor, start: int) -> Tensor:
+        stop = start + x.shape[1]
+        if self.positions == "sinusoidal":
+            return x + self._sines(stop, x)[start:stop]
+        if self.position is not None:
+            return x + self.position.weight[start:stop]
+        return x
+
+    def _sines(self, length: int, like: Tensor) -> Tensor:
+        """The table of sines and cosines, float32 [at least length, F]."""
+        table = self._cached_sines
+        if table is None or len(table) < length or table.device != like.device:
+            table = sinusoids(max(length, self.max_length), self.output_dim).to(like)
+            self._cached_sines = table
+        return table
+
+
+class Block(nn.Module):
+    """Attention, then an MLP four times as wide; each reads a normalised copy and adds to x."""
+
+    def __init__(
+        self, width: int, num_heads: int, dropout: float, impl: AttentionImpl, rotary: bool
+    ) -> None:
+        super().__init__()
+        self.num_heads, self.head_dim = num_heads, width // num_heads
+        self.dropout, self.impl, self.rotary = dropout, impl, rotary
+        self.norm1 = nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.project = nn.Linear(width, width)
+        self.norm2 = nn.LayerNorm(width)
+        self.expand = nn.Linear(width, 4 * width)
+        self.contract = nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Whole sequences: float32 [B, T, F] to float32 [B, T, F]."""
+        q, k, v = self._heads(x, 0)  # [B, H, T, D]
+        y = attend(q, k, v, impl=self.impl, dropout_p=self._dropout_p)
+        return self._rest(x, y)
+
+    def step(self, x: Tensor, keys: Tensor, values: Tensor, t: int) -> Tensor:
+        """Step t alone, float32 [B, 1, F]; writes its key and value into the cache."""
+        q, k, v = self._heads(x, t)  # [B, H, 1, D]
+        keys[:, :, t : t + 1], values[:, :, t : t + 1] = k, v
+        y = attend(q, keys[:, :, : t + 1], values[:, :, : t + 1], impl=self.impl, dropout_p=self._dropout_p)
+        return self._rest(x, y)
+
+    @property
+    def _dropout_p(self) -> float:
+        return self.dropout if self.training else 0.0
+
+    def _heads(self, x: Tensor, start: int) -> tuple[Tensor, Tensor, Tensor]:
+        B, T, _ = x.shape
+        qkv = self.qkv(self.norm1(x)).view(B, T, 3, self.num_heads, self.head_dim)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # [B, H, T, D] each
+        if self.rotary:
+            q, k = rotate(q, start), rotate(k, start)
+        return q, k, v
+
+    def _rest(self, x: Tensor, y: Tensor) -> Tensor:
+        y = self.project(y.transpose(1, 2).reshape(x.shape))  # [B, T, F]
+        x = x + dropout(y, self.dropout, self.training)
+        y = self.contract(gelu(self.expand(self.norm2(x)), approximate="tanh"))
+        return x + dropout(y, self.dropout, self.training)
+
+
+def sinusoids(length: int, width: int) -> Tensor:
+    """Vaswani et al. 2017: sines at even, cosines at odd entries, float32 [length, width]."""
+    angle = torch.arange(length)[:, None] * _frequencies(width)  # [length, ceil(width / 2)]
+    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)[:, :width]
+
+
+def rotate(x: Tensor, start: int) -> Tensor:
+    """Rotary positions (Su et al. 2021): turns the pairs (i, i + D/2) of float32 [B, H, T, D].
+
+    Args:
+        x: queries or keys.
+        start: position of the first of the T tokens.
+    """
+    T, D = x.shape[2:]
+    angle = torch.arange(start, start + T)[:, None] * _frequencies(D)  # [T, D / 2]
+    cos, sin = angle.cos().to(x), angle.sin().to(x)
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
+
+
+def _frequencies(width: int) -> Tensor:
+    return torch.exp(torch.arange(0, width, 2) * (-math.log(10_000.0) / width))
+
+
+def _initialise(module: nn.Module) -> None:
+    """GPT-2: weights N(0, 0.02), biases zero."""
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=0.02)
+    if isinstance(module, nn.Linear):
+        nn.init.zeros_(module.bias)

@@ -1,0 +1,71 @@
+"""An LSTM over the steps of an episode."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import torch
+from torch import Tensor, nn
+
+LSTMInit = Literal["orthogonal", "chrono"]
+LSTM_INITS: Final = ("orthogonal", "chrono")
+
+LSTMState = tuple[Tensor, Tensor]
+"""Hidden and cell state, float32 [layers, B, F] each."""
+
+
+class LSTM(nn.Module):
+    """`torch.nn.LSTM`; a `SequenceEncoder`.
+
+    Args:
+        input_dim: E, entries of an embedded step.
+        width: F, units of each layer.
+        num_layers: layers.
+        init: "orthogonal" (weights orthogonal, biases zero: Ni et al. 2023) or "chrono" (the
+            same weights, gates biased to remember for 1 to `memory_length` steps: Tallec and
+            Ollivier 2018).
+        memory_length: steps that the longest memory has to last.
+    """
+
+    def __init__(
+        self, input_dim: int, *, width: int, num_layers: int, init: LSTMInit, memory_length: int
+    ) -> None:
+        super().__init__()
+        if init not in LSTM_INITS:
+            raise ValueError(f"lstm_init: expected one of {LSTM_INITS}, got {init!r}")
+        self.output_dim, self.num_layers = width, num_layers
+        self.lstm = nn.LSTM(input_dim, width, num_layers, batch_first=True)
+        for name, parameter in self.lstm.named_parameters():
+            if name.startswith("weight"):
+                nn.init.orthogonal_(parameter)
+            else:
+                nn.init.zeros_(parameter)
+        if init == "chrono":
+            for layer in range(num_layers):
+                _chrono(getattr(self.lstm, f"bias_ih_l{layer}"), memory_length)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Encodes whole sequences: float32 [B, T, E] to float32 [B, T, F]."""
+        y: Tensor = self.lstm(x)[0]
+        return y
+
+    def initial_state(self, batch_size: int, max_length: int) -> LSTMState:
+        """Zeros; `max_length` is of no concern to a recurrent state."""
+        zeros = self.lstm.weight_hh_l0.new_zeros(self.num_layers, batch_size, self.output_dim)
+        return zeros, zeros
+
+    @torch.no_grad()
+    def step(self, x: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
+        """Takes in one step of each sequence: float32 [B, E] to float32 [B, F]."""
+        y, state = self.lstm(x[:, None], state)
+        return y[:, 0], state
+
+
+@torch.no_grad()
+def _chrono(bias: Tensor, memory_length: int) -> None:
+    """Sets gate biases, [4F] in torch's order input, forget, cell, output, for long memories."""
+    width = len(bias) // 4
+    # A gate of 1 - 1/s forgets over s steps; s is drawn from 1 to the length to be remembered.
+    steps = torch.empty(width).uniform_(1.0, max(memory_length - 1.0, 1.0 + 1e-3))
+    bias[width : 2 * width] = steps.log()
+    bias[:width] = -steps.log()

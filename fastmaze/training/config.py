@@ -1,0 +1,330 @@
+"""What a training run is: one frozen dataclass, which the command line's help is made from."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from fastmaze.models.attention import ATTENTION_IMPLS, AttentionImpl
+from fastmaze.models.gpt import POSITIONS, Positions
+from fastmaze.models.lstm import LSTM_INITS, LSTMInit
+from fastmaze.specs import TMazeSpec, make_spec
+from fastmaze.training.presets import PRESETS, Hyperparameters, ModelName, PresetName
+
+OptionValue = bool | int | float | str
+
+SEED_LIMIT = 2**31
+"""Seeds are below this, so that evaluation can use streams that no training run uses."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """A training run of double Q-learning with a memory model on a T-Maze.
+
+    `length` is the one dial; every field that is None is decided by the preset, from the task and
+    its length. What was decided is in `hyper`, and in the run's config.json.
+
+    Raises:
+        TypeError: a field has the wrong type.
+        ValueError: a field is out of range, or two fields exclude each other.
+    """
+
+    task: str = "PassiveTMaze"
+    """PassiveTMaze (the cue shows at the start), ActiveTMaze (it has to be fetched) or TMaze."""
+    length: int = 50
+    """Corridor length L: the one dial. Memory and budget grow with it."""
+    task_options: dict[str, OptionValue] = field(default_factory=dict)
+    """More options of the task, e.g. penalty_rule action."""
+    model: ModelName = "gpt"
+    """Memory model: gpt (transformer) or lstm."""
+    preset: PresetName = "default"
+    """Who decides what is left open below: default (what learned fastest) or paper (what Ni et
+    al. 2023 published)."""
+    seed: int = 0
+    """Seed of everything random. Same seed, same configuration: the same run, on a CPU."""
+
+    run_dir: Path | None = None
+    """Where the run is kept. Default: runs/TASK-LENGTH-MODEL-seedSEED."""
+    device: str = "cpu"
+    """Where the networks live, e.g. cpu or cuda. Short mazes train fastest on a CPU."""
+    num_threads: int | None = None
+    """Threads of PyTorch and of the environments. Default: all. Sums are split over threads, so
+    another number of threads rounds differently and gives another, equally good, run."""
+    backend: Literal["native", "numba"] = "native"
+    """What steps the environments. The choice changes the speed, never the run."""
+    attention_impl: AttentionImpl = "auto"
+    """Which attention kernel: auto (the fastest there is) or torch."""
+
+    num_episodes: int | None = None
+    """Budget, the run's definite end; a whole number of rounds. The learning rate falls over it.
+    Default: several times what a solution takes. Paper: 6,700 to 40,000, by length."""
+    num_envs: int | None = None
+    """Episodes collected together; one round. Default: 32, batched through the network. Paper: 1."""
+    updates_per_round: int | None = None
+    """Gradient updates after each round. Default: 8, one per four episodes: the cost of learning
+    hardly grows with length when counted in updates. Paper: a quarter of the episode's steps."""
+    batch_size: int | None = None
+    """Whole episodes per update. Default: 32. Paper: 64."""
+    replay_steps: int | None = None
+    """Steps that the replay keeps, in whole episodes. Both: 1,000,000, or 1,000 episodes."""
+    random_episodes: int | None = None
+    """Episodes of random actions first. Default: 64, just enough to see that no action but
+    "right" pays: they never reach the junction and only dilute the replay. Paper: 10."""
+    eval_every: int | None = None
+    """Episodes between two evaluations. Default: 64. Paper: 10."""
+    eval_episodes: int = 256
+    """Greedy episodes of an evaluation: at a success of 0.99 its standard error is 0.006."""
+    checkpoint_every: int = 10
+    """Evaluations between two checkpoints. One is also written at the end and on interruption."""
+
+    epsilon: float | None = None
+    """Chance of a random action. Default: 2/T, T the episode's length: one wrong step in the
+    corridor loses the episode, so a fixed share of episodes must be free of them. Paper: 1/T."""
+    epsilon_spread: bool | None = None
+    """Spread the chance over the environments, from 0 to `epsilon`: some reach the junction at
+    all costs, others look left and right. Default: yes. Paper: no (there is one environment)."""
+    epsilon_anneal: float | None = None
+    """Share of the budget over which `epsilon` falls from 1. Default: 0. Paper: 0.1."""
+    last_step_epsilon: float | None = None
+    """Least chance of a random action at the last step, where the choice between the arms is
+    made and nothing after it can be spoilt. Default: 0.3. Paper: 0."""
+    first_step_epsilon: float | None = None
+    """Least chance of a random action at the first step. Default: 0.3 if the cue has to be
+    fetched (the first step decides whether it is), else 0. Paper: 0."""
+
+    discount: float | None = None
+    """Worth of a reward one step later. Default: 0.9 if the cue shows at the start: one step's
+    penalty then stands out from what follows at any length, and nothing needs to be known about
+    rewards far off; 1 if the cue has to be fetched, which pays off T steps later. Paper: 0.99."""
+    trace: float | None = None
+    """Lambda of Watkins' Q(lambda): how far returns are followed before bootstrapping. Default:
+    0 (one step) if the cue shows at the start, 1 if it has to be fetched. Paper: 0."""
+    n_step: int | None = None
+    """Rewards summed before bootstrapping, for `trace` 0. Both: 1."""
+    reward_scale: float | None = None
+    """Rewards are multiplied by this for learning. Default: T/10: keeps a step's penalty, 1/L, at
+    about 0.1 at any length, large enough for the network to tell actions apart. Paper: 1."""
+    learning_rate: float | None = None
+    """Adam's step size. Default: 5e-4. Paper: 3e-4."""
+    adam_beta2: float | None = None
+    """Adam's decay of squared gradients. Both: 0.999."""
+    warmup_updates: int | None = None
+    """Updates over which the learning rate rises from 0. Default: 20. Paper: 0."""
+    final_learning_rate: float | None = None
+    """Learning rate at the budget's end, as a share of the full one; linear in between. Default:
+    0.1, so that a solution stays. Paper: 1."""
+    grad_clip: float | None = None
+    """Largest norm of a gradient, 0 for any. Default: 1: the rare goal rewards make rare large
+    gradients. Paper: 0."""
+    target_rate: float | None = None
+    """Share by which the target network moves to the online one after each update. Default: 0.02.
+    Paper: 0.005."""
+    separate_forwards: bool | None = None
+    """Pick the next actions in a forward pass of their own. Default: no; the pass that predicts
+    serves both and is exactly equal without dropout. Paper: yes."""
+    act_with_target: bool | None = None
+    """Evaluate and keep the target network, an average over the last 1 / `target_rate` updates,
+    instead of the online one. Default: yes: it is steadier. Paper: no."""
+
+    width: int | None = None
+    """Width of the memory model. Both: 128."""
+    num_layers: int | None = None
+    """Layers of the memory model. Default: 1. Paper: 1, or 2 for gpt if the cue has to be fetched."""
+    num_heads: int | None = None
+    """Attention heads of each layer (gpt). As `num_layers`."""
+    obs_width: int | None = None
+    """Width of the embedded observation. Both: 64 (gpt), 32 (lstm)."""
+    action_width: int | None = None
+    """Width of the embedded previous action. Both: 64 (gpt), 16 (lstm)."""
+    head_widths: tuple[int, ...] | None = None
+    """Hidden widths of the head that makes action values. Both: 256 256."""
+    positions: Positions | None = None
+    """How the transformer knows a step's place. Default: none: what was learnt at one step of the
+    corridor then holds at every other. Paper: sinusoidal."""
+    lstm_init: LSTMInit | None = None
+    """Initial weights of the LSTM. Default: chrono, biased to remember for up to T steps: the
+    published one forgets within tens. Paper: orthogonal, with zero biases."""
+    dropout: float | None = None
+    """Dropout of the transformer, in rollouts and targets too. Default: 0: with it, recall took
+    twice the updates. Paper: 0.1."""
+
+    def __post_init__(self) -> None:
+        self._check_run()
+        check_hyperparameters(self.hyper)
+
+    def _check_run(self) -> None:
+        """Checks what no preset decides."""
+        _choose("preset", self.preset, tuple(PRESETS))
+        _choose("model", self.model, ("gpt", "lstm"))
+        _choose("backend", self.backend, ("native", "numba"))
+        _choose("attention_impl", self.attention_impl, ATTENTION_IMPLS)
+        if not isinstance(self.device, str):
+            raise TypeError(f"device: expected a string, got {type(self.device).__name__}")
+        if self.run_dir is not None:
+            object.__setattr__(self, "run_dir", Path(self.run_dir))
+        _integer("seed", self.seed, 0, SEED_LIMIT - 1)
+        if self.num_threads is not None:
+            _integer("num_threads", self.num_threads, 1, 4096)
+        _integer("eval_episodes", self.eval_episodes, 1)
+        _integer("checkpoint_every", self.checkpoint_every, 1)
+        if not isinstance(self.task_options, dict):
+            raise TypeError(f"task_options: expected a dict, got {type(self.task_options).__name__}")
+        for name in ("length", "corridor_length"):
+            if name in self.task_options:
+                raise ValueError(f"task_options: {name} is set by the field `length`")
+        if self.spec.obs_dim > 2**15:
+            raise ValueError("task_options: observations are too wide")
+
+    @property
+    def spec(self) -> TMazeSpec:
+        """The task."""
+        dial = "corridor_length" if self.task == "TMaze" else "length"
+        return make_spec(self.task, **{dial: self.length}, **self.task_options)
+
+    @property
+    def env_options(self) -> dict[str, Any]:
+        """Keywords for `fastmaze.make_vec` that say which task."""
+        dial = "corridor_length" if self.task == "TMaze" else "length"
+        return {dial: self.length, **self.task_options}
+
+    @property
+    def hyper(self) -> Hyperparameters:
+        """Every hyperparameter: what was asked for, and what the preset says to the rest."""
+        decided = PRESETS[self.preset](self.spec, self.model)
+        names = [f.name for f in dataclasses.fields(Hyperparameters)]
+        asked = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        if "head_widths" in asked:
+            asked["head_widths"] = tuple(asked["head_widths"])
+        return dataclasses.replace(decided, **asked)
+
+    @property
+    def directory(self) -> Path:
+        """Where the run is kept."""
+        name = f"{self.task}-{self.length}-{self.model}-seed{self.seed}"
+        return Path("runs") / name if self.run_dir is None else self.run_dir
+
+    @property
+    def num_rounds(self) -> int:
+        """Rounds of `num_envs` episodes each."""
+        hyper = self.hyper
+        return math.ceil(hyper.num_episodes / hyper.num_envs)
+
+    @property
+    def eval_rounds(self) -> int:
+        """Rounds between two evaluations."""
+        return max(1, self.hyper.eval_every // self.hyper.num_envs)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values; `hyper` is added for the reader and for comparison."""
+        values = dataclasses.asdict(self)
+        values["run_dir"] = None if self.run_dir is None else str(self.run_dir)
+        values["hyper"] = dataclasses.asdict(self.hyper)
+        return json.loads(json.dumps(values))  # type: ignore[no-any-return]
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> TrainConfig:
+        """Reads what `to_json` wrote.
+
+        Raises:
+            ValueError: a field is unknown, so a newer version wrote it.
+        """
+        values = {name: value for name, value in values.items() if name != "hyper"}
+        unknown = sorted(values.keys() - {f.name for f in dataclasses.fields(cls)})
+        if unknown:
+            raise ValueError(f"configuration: expected fields of TrainConfig, got {unknown}")
+        if values.get("head_widths") is not None:
+            values["head_widths"] = tuple(values["head_widths"])
+        return cls(**values)
+
+    def differences(self, other: TrainConfig) -> list[str]:
+        """Lines "field: this, other" where the two ask for different runs.
+
+        Where a run is kept and what steps its environments make no difference.
+        """
+        mine, theirs = self._identity(), other._identity()
+        return [
+            f"{name}: {mine[name]!r}, {theirs[name]!r}"
+            for name in mine
+            if mine[name] != theirs[name]
+        ]
+
+    def _identity(self) -> dict[str, Any]:
+        names = ("seed", "model", "device", "num_threads", "eval_episodes", "attention_impl")
+        identity = {name: getattr(self, name) for name in names}
+        return {**identity, **_flat(self.spec), **_flat(self.hyper)}
+
+
+def check_hyperparameters(hyper: Hyperparameters) -> None:
+    """Raises TypeError or ValueError, naming the field, for a value out of range."""
+    for name, low in (
+        ("width", 1),
+        ("num_layers", 1),
+        ("num_heads", 1),
+        ("obs_width", 1),
+        ("action_width", 1),
+        ("num_envs", 1),
+        ("num_episodes", 1),
+        ("updates_per_round", 0),
+        ("batch_size", 1),
+        ("replay_steps", 1),
+        ("random_episodes", 0),
+        ("eval_every", 1),
+        ("n_step", 1),
+        ("warmup_updates", 0),
+    ):
+        _integer(name, getattr(hyper, name), low)
+    for name, low, high in (
+        ("epsilon", 0.0, 1.0),
+        ("epsilon_anneal", 0.0, 1.0),
+        ("last_step_epsilon", 0.0, 1.0),
+        ("first_step_epsilon", 0.0, 1.0),
+        ("discount", 0.0, 1.0),
+        ("trace", 0.0, 1.0),
+        ("adam_beta2", 0.0, 1.0 - 1e-9),
+        ("final_learning_rate", 0.0, 1.0),
+        ("target_rate", 0.0, 1.0),
+        ("dropout", 0.0, 1.0 - 1e-9),
+        ("grad_clip", 0.0, math.inf),
+        ("learning_rate", 0.0, math.inf),
+        ("reward_scale", 0.0, math.inf),
+    ):
+        _real(name, getattr(hyper, name), low, high)
+    for name in ("epsilon_spread", "separate_forwards", "act_with_target"):
+        if not isinstance(getattr(hyper, name), bool):
+            raise TypeError(f"{name}: expected True or False, got {getattr(hyper, name)!r}")
+    _choose("positions", hyper.positions, POSITIONS)
+    _choose("lstm_init", hyper.lstm_init, LSTM_INITS)
+    for width in hyper.head_widths:
+        _integer("head_widths", width, 1)
+    if hyper.width % hyper.num_heads:
+        raise ValueError(f"num_heads: expected a divisor of width {hyper.width}, got {hyper.num_heads}")
+    if hyper.n_step > 1 and hyper.trace > 0:
+        raise ValueError(f"n_step: needs trace 0, got n_step {hyper.n_step}, trace {hyper.trace}")
+
+
+def _flat(values: Any) -> dict[str, Any]:
+    return dict(dataclasses.asdict(values))
+
+
+def _choose(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name}: expected one of {choices}, got {value!r}")
+
+
+def _integer(name: str, value: object, low: int, high: int | None = None) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name}: expected an integer, got {value!r} ({type(value).__name__})")
+    if value < low or (high is not None and value > high):
+        bounds = f"of at least {low}" if high is None else f"from {low} to {high}"
+        raise ValueError(f"{name}: expected an integer {bounds}, got {value}")
+
+
+def _real(name: str, value: object, low: float, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name}: expected a number, got {value!r} ({type(value).__name__})")
+    if not (math.isfinite(value) and low <= value <= high):
+        raise ValueError(f"{name}: expected a finite number from {low} to {high}, got {value}")

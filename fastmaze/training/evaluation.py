@@ -1,0 +1,239 @@
+"""How good an agent is: greedy episodes on mazes that no training run has seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from fastmaze.envs.vector import make_vec
+from fastmaze.models.q_network import QNetwork
+from fastmaze.reference.tmaze import TMaze
+from fastmaze.specs import TMazeSpec
+from fastmaze.training.checkpoint import CheckpointError, load_checkpoint
+from fastmaze.training.config import TrainConfig
+from fastmaze.training.network import build_network
+from fastmaze.training.rollout import Collector
+
+EVAL_SEED: Final = 2**63
+"""Seeds of evaluations start here, far above those of training runs."""
+
+SOLVED: Final = 0.99
+"""A task counts as solved from this share of greedy successes on."""
+
+MAX_EVAL_ENVS: Final = 1024
+"""Episodes played together; more are played in turns, to bound the cache's memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class EvalResult:
+    """Greedy episodes, summed up."""
+
+    num_episodes: int
+    """Episodes played."""
+    success: float
+    """Share that ended in the goal cell."""
+    success_stderr: float
+    """Standard error of `success`, from the binomial distribution."""
+    mean_return: float
+    """Mean sum of rewards, unscaled; 1 for an optimal agent with the paper's rewards."""
+    return_stderr: float
+    """Standard error of `mean_return`."""
+    cue_seen: float
+    """Share that visited the oracle."""
+
+    @property
+    def solved(self) -> bool:
+        """Whether `success` is at least 0.99."""
+        return self.success >= SOLVED
+
+
+class Evaluator:
+    """Evaluates networks on one task again and again.
+
+    Args:
+        config: names the task and the environments' backend.
+        num_episodes: greedy episodes of each evaluation.
+    """
+
+    def __init__(self, config: TrainConfig, num_episodes: int) -> None:
+        self.num_episodes = num_episodes
+        self.envs = make_vec(
+            config.task,
+            num_envs=min(num_episodes, MAX_EVAL_ENVS),
+            backend=config.backend,
+            autoreset_mode="Disabled",
+            **config.env_options,
+        )
+        self.collector = Collector(self.envs)
+
+    def evaluate(self, network: QNetwork, seed: int) -> EvalResult:
+        """Plays `num_episodes` greedy episodes, without dropout.
+
+        Args:
+            network: the agent.
+            seed: of the mazes; the same seed, the same mazes.
+        """
+        was_training = network.training
+        network.eval()
+        parts = []
+        turns = -(-self.num_episodes // self.envs.num_envs)
+        for turn in range(turns):
+            # The first turn seeds, the others go on to the next episode of the same stream.
+            played = self.collector.collect(network, seed=seed if turn == 0 else None)
+            parts.append((played.success, played.returns, played.cue_seen))
+        network.train(was_training)
+        success, returns, cue_seen = (
+            np.concatenate(column)[: self.num_episodes].astype(np.float64)
+            for column in zip(*parts, strict=True)
+        )
+        n = self.num_episodes
+        share = float(success.mean())
+        return EvalResult(
+            num_episodes=n,
+            success=share,
+            success_stderr=float(np.sqrt(share * (1 - share) / n)),
+            mean_return=float(returns.mean()),
+            return_stderr=float(returns.std() / np.sqrt(n)),
+            cue_seen=float(cue_seen.mean()),
+        )
+
+    def close(self) -> None:
+        """Ends the environments."""
+        self.envs.close()
+
+
+def evaluate(
+    checkpoint: Path | str,
+    *,
+    num_episodes: int = 256,
+    seed: int = 0,
+    length: int | None = None,
+) -> EvalResult:
+    """Evaluates a trained agent on mazes that it has not seen.
+
+    Args:
+        checkpoint: a run's directory (its best weights are taken), or a file of it.
+        num_episodes: greedy episodes.
+        seed: of the mazes.
+        length: another corridor length than the agent was trained on.
+
+    Raises:
+        FileNotFoundError: there is no such run or file.
+        CheckpointError: the file is truncated, or no FastMaze checkpoint.
+    """
+    if isinstance(num_episodes, bool) or not isinstance(num_episodes, int) or num_episodes < 1:
+        raise ValueError(f"num_episodes: expected an integer of at least 1, got {num_episodes!r}")
+    config, network = load_agent(checkpoint, length=length)
+    evaluator = Evaluator(config, num_episodes)
+    try:
+        return evaluator.evaluate(network, _eval_seed(seed))
+    finally:
+        evaluator.close()
+
+
+@dataclass(frozen=True, slots=True)
+class GreedyEpisode:
+    """One greedy episode of a trained agent, for replaying it."""
+
+    spec: TMazeSpec
+    """The task."""
+    goal_y: int
+    """-1 or +1."""
+    obs: npt.NDArray[np.float32]
+    """float32 [T + 1, D]."""
+    actions: npt.NDArray[np.uint8]
+    """uint8 [T]."""
+    rewards: npt.NDArray[np.float32]
+    """float32 [T]."""
+    q_values: npt.NDArray[np.float32]
+    """float32 [T, A], in the scale of the learning rewards."""
+    positions: npt.NDArray[np.int32]
+    """True (x, y), int32 [T + 1, 2]."""
+    success: bool
+    """Ended in the goal cell."""
+
+
+def greedy_episode(
+    checkpoint: Path | str, *, seed: int = 0, length: int | None = None
+) -> GreedyEpisode:
+    """Plays one greedy episode of a trained agent.
+
+    Args:
+        checkpoint: a run's directory (its best weights are taken), or a file of it.
+        seed: of the maze.
+        length: another corridor length than the agent was trained on.
+
+    Raises:
+        FileNotFoundError: there is no such run or file.
+        CheckpointError: the file is truncated, or no FastMaze checkpoint.
+    """
+    config, network = load_agent(checkpoint, length=length)
+    evaluator = Evaluator(config, 1)
+    try:
+        played = evaluator.collector.collect(
+            network, seed=_eval_seed(seed), keep_q_values=True
+        )
+    finally:
+        evaluator.close()
+    maze = TMaze(config.spec)
+    maze.reset(_eval_seed(seed))
+    positions = [(maze.x, maze.y)]
+    for action in played.actions[:, 0]:
+        maze.step(int(action))
+        positions.append((maze.x, maze.y))
+    if played.q_values is None:
+        raise RuntimeError("greedy_episode: the rollout kept no action values")
+    return GreedyEpisode(
+        spec=config.spec,
+        goal_y=maze.goal_y,
+        obs=played.obs[:, 0],
+        actions=played.actions[:, 0],
+        rewards=played.rewards[:, 0],
+        q_values=played.q_values[:, 0],
+        positions=np.array(positions, np.int32),
+        success=bool(played.success[0]),
+    )
+
+
+def load_agent(
+    checkpoint: Path | str, *, length: int | None = None
+) -> tuple[TrainConfig, QNetwork]:
+    """The configuration and the network of a trained agent, ready for greedy play.
+
+    Args:
+        checkpoint: a run's directory (its best weights are taken), or a file of it.
+        length: another corridor length than the agent was trained on.
+    """
+    path = Path(checkpoint)
+    if path.is_dir():
+        kept = [path / name for name in ("best.safetensors", "checkpoint.safetensors")]
+        found = [file for file in kept if file.is_file()]
+        if not found:
+            raise FileNotFoundError(f"checkpoint: expected a run's directory, found no agent in {path}")
+        path = found[0]
+    loaded = load_checkpoint(path)
+    values = dict(loaded.metadata["config"])
+    trained = TrainConfig.from_json(values)
+    config = trained
+    if length is not None:
+        # The network's sizes and positions are those of the training, the maze is another.
+        config = TrainConfig.from_json({**values, "length": length})
+    network = build_network(trained if trained.hyper.positions == "learned" else config)
+    name = "target" if trained.hyper.act_with_target else "online"
+    weights: dict[str, Any] = loaded.part(name)
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: its weights do not fit its configuration ({error})") from error
+    return config, network.eval()
+
+
+def _eval_seed(seed: int) -> int:
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < EVAL_SEED:
+        raise ValueError(f"seed: expected an integer from 0 to 2**63 - 1, got {seed!r}")
+    return EVAL_SEED + seed

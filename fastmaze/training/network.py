@@ -1,0 +1,39 @@
+"""From a configuration to its Q-network."""
+
+from __future__ import annotations
+
+from fastmaze.models.embedders import StepEmbedder
+from fastmaze.models.encoder import SequenceEncoder
+from fastmaze.models.gpt import GPT
+from fastmaze.models.lstm import LSTM
+from fastmaze.models.q_network import QNetwork
+from fastmaze.specs import NUM_ACTIONS
+from fastmaze.training.config import TrainConfig
+
+
+def build_network(config: TrainConfig) -> QNetwork:
+    """The Q-network of a run, with initial weights from PyTorch's global random numbers."""
+    hyper, spec = config.hyper, config.spec
+    embedder = StepEmbedder(spec.obs_dim, NUM_ACTIONS, hyper.obs_width, hyper.action_width)
+    encoder: SequenceEncoder
+    if config.model == "gpt":
+        encoder = GPT(
+            embedder.output_dim,
+            width=hyper.width,
+            num_layers=hyper.num_layers,
+            num_heads=hyper.num_heads,
+            positions=hyper.positions,
+            max_length=spec.episode_length + 1,
+            dropout=hyper.dropout,
+            attention_impl=config.attention_impl,
+        )
+    else:
+        encoder = LSTM(
+            embedder.output_dim,
+            width=hyper.width,
+            num_layers=hyper.num_layers,
+            init=hyper.lstm_init,
+            memory_length=spec.episode_length,
+        )
+    network = QNetwork(embedder, encoder, NUM_ACTIONS, hyper.head_widths)
+    return network.to(config.device)

@@ -1,0 +1,159 @@
+"""What a preset decides: every hyperparameter, from the task, its length and the model.
+
+`default` is whatever learned fastest on two CPU cores; the reasons stand beside each value in
+`TrainConfig`. `paper` is what Ni et al. 2023 published.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from fastmaze.models.gpt import Positions
+from fastmaze.models.lstm import LSTMInit
+from fastmaze.specs import TMazeSpec
+
+ModelName = Literal["gpt", "lstm"]
+PresetName = Literal["default", "paper"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hyperparameters:
+    """All values that a preset decides; `TrainConfig` has a field of the same name for each."""
+
+    width: int
+    num_layers: int
+    num_heads: int
+    obs_width: int
+    action_width: int
+    head_widths: tuple[int, ...]
+    positions: Positions
+    lstm_init: LSTMInit
+    dropout: float
+    separate_forwards: bool
+    act_with_target: bool
+    discount: float
+    trace: float
+    n_step: int
+    reward_scale: float
+    learning_rate: float
+    adam_beta2: float
+    warmup_updates: int
+    final_learning_rate: float
+    grad_clip: float
+    target_rate: float
+    batch_size: int
+    num_envs: int
+    num_episodes: int
+    random_episodes: int
+    updates_per_round: int
+    replay_steps: int
+    epsilon: float
+    epsilon_spread: bool
+    epsilon_anneal: float
+    last_step_epsilon: float
+    first_step_epsilon: float
+    eval_every: int
+
+
+def default(spec: TMazeSpec, model: ModelName) -> Hyperparameters:
+    """Few updates, many environments, rewards and exploration that suit a long corridor.
+
+    A maze whose cue has to be fetched (`oracle_length` > 0) needs credit over the whole episode;
+    one that shows it at the start does not. That is all in which the two differ.
+    """
+    T = spec.episode_length
+    fetch = spec.oracle_length > 0
+    return Hyperparameters(
+        width=128,
+        num_layers=1,
+        num_heads=1,
+        obs_width=64,
+        action_width=64,
+        head_widths=(256, 256),
+        positions="none",
+        lstm_init="chrono",
+        dropout=0.0,
+        separate_forwards=False,
+        act_with_target=True,
+        discount=1.0 if fetch else 0.9,
+        trace=1.0 if fetch else 0.0,
+        n_step=1,
+        reward_scale=T / 10,
+        learning_rate=5e-4,
+        adam_beta2=0.999,
+        warmup_updates=20,
+        final_learning_rate=0.1,
+        grad_clip=1.0,
+        target_rate=0.02,
+        batch_size=32,
+        num_envs=32,
+        num_episodes=32 * 60,
+        random_episodes=64,
+        updates_per_round=8,
+        replay_steps=max(1_000_000, 1_000 * T),
+        epsilon=min(1.0, 2 / T),
+        epsilon_spread=True,
+        epsilon_anneal=0.0,
+        last_step_epsilon=0.3,
+        first_step_epsilon=0.3 if fetch else 0.0,
+        eval_every=2 * 32,
+    )
+
+
+_PAPER_EPISODES: Final[Mapping[bool, Mapping[int, int]]] = {
+    False: {50: 20_000, 100: 20_000, 250: 16_000, 1_250: 8_000, 1_500: 6_700},
+    True: {100: 40_000, 250: 32_000, 500: 16_000},
+}
+"""By whether the cue has to be fetched: up to this corridor length, so many episodes."""
+
+
+def paper(spec: TMazeSpec, model: ModelName) -> Hyperparameters:
+    """The published hyperparameters (Ni et al. 2023, appendix, and the code published with it)."""
+    T = spec.episode_length
+    fetch = spec.oracle_length > 0
+    table = _PAPER_EPISODES[fetch]
+    fitting = [n for length, n in sorted(table.items()) if spec.corridor_length <= length]
+    layers = 2 if fetch and model == "gpt" else 1
+    gpt = model == "gpt"
+    return Hyperparameters(
+        width=128,
+        num_layers=layers,
+        num_heads=layers,
+        obs_width=64 if gpt else 32,
+        action_width=64 if gpt else 16,
+        head_widths=(256, 256),
+        positions="sinusoidal",
+        lstm_init="orthogonal",
+        dropout=0.1 if gpt else 0.0,
+        separate_forwards=True,
+        act_with_target=False,
+        discount=0.99,
+        trace=0.0,
+        n_step=1,
+        reward_scale=1.0,
+        learning_rate=3e-4,
+        adam_beta2=0.999,
+        warmup_updates=0,
+        final_learning_rate=1.0,
+        grad_clip=0.0,
+        target_rate=0.005,
+        batch_size=64,
+        num_envs=1,
+        num_episodes=fitting[0] if fitting else table[max(table)],
+        random_episodes=10,
+        updates_per_round=math.ceil(0.25 * T),
+        replay_steps=max(1_000_000, 1_000 * T),
+        epsilon=1 / T,
+        epsilon_spread=False,
+        epsilon_anneal=0.1,
+        last_step_epsilon=0.0,
+        first_step_epsilon=0.0,
+        eval_every=10,
+    )
+
+
+PRESETS: Final = {"default": default, "paper": paper}
+"""Preset name to the function that decides."""
