@@ -77,8 +77,7 @@ class TMazeSpec:
             )
         if self.penalty_rule == "action" and self.distract_reward != 0:
             raise ValueError(
-                'distract_reward: must be 0 with penalty_rule="action", '
-                f"got {self.distract_reward}"
+                f'distract_reward: must be 0 with penalty_rule="action", got {self.distract_reward}'
             )
         if self.expose_goal and self.ambiguous_position:
             raise ValueError("expose_goal: needs ambiguous_position=False, got both True")
@@ -90,7 +89,7 @@ class TMazeSpec:
 
     @property
     def junction(self) -> int:
-        """x of the junction and of both goal cells, o + L."""
+        """The x of the junction and of both goal cells, o + L."""
         return self.oracle_length + self.corridor_length
 
     @property
@@ -123,7 +122,7 @@ class TMazeSpec:
 
 
 def _passive_tmaze(length: int = 10, **options: Any) -> TMazeSpec:
-    """The cue shows at the start: memory over L steps, no long-range credit (Ni et al. 2023, Eg. 1).
+    """The cue shows at the start: long memory, short credit (Ni et al. 2023, Eg. 1).
 
     Args:
         length: L, the corridor's length; T = L + 1 and the penalty is -1/L.
@@ -135,7 +134,7 @@ def _passive_tmaze(length: int = 10, **options: Any) -> TMazeSpec:
 
 
 def _active_tmaze(length: int = 10, **options: Any) -> TMazeSpec:
-    """One step left of the start shows the cue: memory and credit over L steps (Ni et al., Eg. 2).
+    """The cue is a step to the left: long memory and long credit (Ni et al. 2023, Eg. 2).
 
     Args:
         length: L, the corridor's length; T = L + 3 and the penalty is -1/L.
@@ -212,7 +211,7 @@ def _integer(name: str, value: Any, low: int, high: int) -> int:
 def _real(name: str, value: Any) -> float:
     if isinstance(value, bool) or not hasattr(value, "__float__"):
         raise TypeError(f"{name}: expected a number, got {value!r} ({type(value).__name__})")
-    number = float(value)
+    number = float(value) + 0.0  # -0.0 becomes 0.0
     if not (math.isfinite(number) and abs(number) < 3e38):
         raise ValueError(f"{name}: expected a finite number within float32, got {number}")
     return number

@@ -1,0 +1,1 @@
+"""Attention kernels for the Q-network; empty in this version."""

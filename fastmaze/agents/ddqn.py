@@ -33,7 +33,7 @@ class Batch(NamedTuple):
 
 
 class Loss(NamedTuple):
-    """The loss and what one likes to watch of it; all float32 scalars, the rest without gradient."""
+    """The loss and what one likes to watch of it: float32 scalars, the rest without gradient."""
 
     loss: Tensor
     q_mean: Tensor
@@ -130,15 +130,13 @@ class DDQN:
         return torch.stack(returns[::-1], dim=1)
 
     def _n_step(self, rewards: Tensor, alive: Tensor, value: Tensor, mask: Tensor) -> Tensor:
-        """n rewards, then the value; the last step's value where the episode ends or breaks off."""
-        # Built from the back: y^(n)_t = r_t + discount * y^(n-1)_{t+1}, with y^(1) the one-step one.
+        """Sums n rewards, then the value; fewer where the episode ends or breaks off."""
+        # One step longer each time: y^(n)_t = r_t + discount * y^(n-1)_{t+1}.
         y = rewards + self.discount * alive * value
         one_step = y
         follows = torch.zeros_like(alive)
         follows[:, :-1] = mask[:, 1:].to(alive.dtype)
         for _ in range(self.n_step - 1):
             later = torch.cat([y[:, 1:], y[:, -1:]], dim=1)
-            y = torch.where(
-                (follows * alive).bool(), rewards + self.discount * later, one_step
-            )
+            y = torch.where((follows * alive).bool(), rewards + self.discount * later, one_step)
         return y

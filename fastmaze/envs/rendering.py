@@ -88,13 +88,14 @@ class Renderer:
         return self._draw(scene)
 
 
-def visible_columns(spec: TMazeSpec, x: int) -> list[int]:
+def visible_columns(spec: TMazeSpec, x: int, max_columns: int = MAX_COLUMNS) -> list[int]:
     """The x of each column of a picture with the agent at `x`, `HIDDEN` for a run left out.
 
     Starts with the landmarks and adds the cells nearest to the agent until the picture is full,
-    so that the agent stays in the middle of its stretch of corridor.
+    so that the agent stays in the middle of its stretch of corridor. The landmarks
+    are kept even where `max_columns` is less than they need, 9 at most.
     """
-    width = min(spec.junction + 1, MAX_COLUMNS)
+    width = min(spec.junction + 1, max_columns)
     near = (0, 1, spec.oracle_length, spec.junction - 1, spec.junction)
     shown = {cell for cell in near if 0 <= cell <= spec.junction} | {x}
     columns = _with_marks(shown)
@@ -151,7 +152,14 @@ COLOURED: Final = Style(
 """For terminals."""
 
 
-def draw_text(spec: TMazeSpec, scene: Scene, style: Style = PLAIN, show_goal: bool = True) -> str:
+def draw_text(
+    spec: TMazeSpec,
+    scene: Scene,
+    style: Style = PLAIN,
+    *,
+    show_goal: bool = True,
+    max_columns: int = MAX_COLUMNS,
+) -> str:
     """The scene as eight lines of text, the last one telling time and position.
 
     Args:
@@ -159,8 +167,9 @@ def draw_text(spec: TMazeSpec, scene: Scene, style: Style = PLAIN, show_goal: bo
         scene: what to draw.
         style: how the parts are written.
         show_goal: False leaves both arms blank, for a player who has to remember.
+        max_columns: columns of three characters; see `visible_columns`.
     """
-    columns = visible_columns(spec, scene.x)[:-1]  # the corridor without the junction
+    columns = visible_columns(spec, scene.x, max_columns)[:-1]  # the corridor without the junction
     left_of_arm = " " * (3 * len(columns) + 1)
     wall = "".join("   " if x == HIDDEN else "───" for x in columns)
     junction = spec.junction

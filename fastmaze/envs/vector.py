@@ -144,6 +144,7 @@ class FastMazeVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         self.task_spec = task_spec
         self.num_envs = check_count("num_envs", num_envs)
         self.render_mode = render_mode
+        self._obs_shape = (self.num_envs, task_spec.obs_dim)
         self._num_threads = check_count("num_threads", num_threads)
         self._indices = population_indices(env_offset, self.num_envs)
         self._stagger = bool(stagger)
@@ -310,7 +311,10 @@ class FastMazeVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         return trajectory
 
     def get_state(self) -> npt.NDArray[np.uint8]:
-        """All there is to know to go on bit for bit, random streams included: uint8 [bytes]."""
+        """All there is to know to go on bit for bit, random streams included: uint8 [bytes].
+
+        The same bytes with every backend. `statistics` of episodes past are not part of it.
+        """
         if self.closed:
             self._raise_closed()
         return self.backend.get_state()
@@ -367,7 +371,7 @@ class FastMazeVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         if self.closed:
             self._raise_closed()
         kept = self.__dict__.copy()
-        for name in ("_step", "_buffers", "_final_obs", "_renderer"):
+        for name in ("statistics", "_step", "_buffers", "_final_obs", "_renderer"):
             del kept[name]
         kept["backend"] = (self.backend.name, self.backend.get_state())
         return kept
@@ -375,18 +379,15 @@ class FastMazeVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
     def __setstate__(self, kept: dict[str, Any]) -> None:
         kept = dict(kept)
         name, state = kept.pop("backend")
-        statistics = kept.pop("statistics")
         self.__dict__.update(kept)
         self._attach(name)
         self.backend.set_state(state)
-        for column, saved in zip(self.backend.statistics, statistics, strict=True):
-            column[:] = saved
 
     def _new_buffers(self) -> tuple[Array, Array, Array, Array]:
         """Uninitialised obs, reward, terminated, truncated."""
         n = self.num_envs
         return (
-            np.empty((n, self.task_spec.obs_dim), np.float32),
+            np.empty(self._obs_shape, np.float32),
             np.empty(n, np.float32),
             np.empty(n, np.bool_),
             np.empty(n, np.bool_),

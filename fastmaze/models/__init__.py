@@ -1,0 +1,1 @@
+"""Q-networks with memory: a transformer, an LSTM, or any other `SequenceEncoder`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -62,8 +62,10 @@ class GPT(nn.Module):
         if positions not in POSITIONS:
             raise ValueError(f"positions: expected one of {POSITIONS}, got {positions!r}")
         if positions == "rotary" and width // num_heads % 2:
-            raise ValueError(f"positions: rotary needs an even head width, got {width // num_heads}")
-        self.output_dim = width
+            raise ValueError(
+                f"positions: rotary needs an even head width, got {width // num_heads}"
+            )
+        self.output_dim, self.num_heads = width, num_heads
         self.positions, self.max_length, self.dropout = positions, max_length, dropout
         self.embed = nn.Identity() if input_dim == width else nn.Linear(input_dim, width)
         self.position = nn.Embedding(max_length, width) if positions == "learned" else None
@@ -81,12 +83,13 @@ class GPT(nn.Module):
         x = dropout(x, self.dropout, self.training)
         for block in self.blocks:
             x = block(x)
-        return self.final_norm(x)
+        y: Tensor = self.final_norm(x)
+        return y
 
     def initial_state(self, batch_size: int, max_length: int) -> KeyValueCache:
         """An empty cache for `batch_size` sequences of at most `max_length` steps."""
-        first: Block = self.blocks[0]
-        shape = (len(self.blocks), batch_size, first.num_heads, max_length, first.head_dim)
+        heads, head_dim = self.num_heads, self.output_dim // self.num_heads
+        shape = (len(self.blocks), batch_size, heads, max_length, head_dim)
         like = self.final_norm.weight
         return KeyValueCache(like.new_zeros(shape), like.new_zeros(shape), 0)
 
@@ -96,7 +99,7 @@ class GPT(nn.Module):
         x = self._with_positions(self.embed(x)[:, None], state.length)  # [B, 1, F]
         x = dropout(x, self.dropout, self.training)
         for i, block in enumerate(self.blocks):
-            x = block.step(x, state.keys[i], state.values[i], state.length)
+            x = cast(Block, block).step(x, state.keys[i], state.values[i], state.length)
         state.length += 1
         return self.final_norm(x[:, 0]), state
 
@@ -105,6 +108,10 @@ class GPT(nn.Module):
         if self.positions == "sinusoidal":
             return x + self._sines(stop, x)[start:stop]
         if self.position is not None:
+            if stop > self.max_length:
+                raise ValueError(
+                    f"positions: learned ones end at {self.max_length} steps, got step {stop}"
+                )
             return x + self.position.weight[start:stop]
         return x
 
@@ -143,7 +150,9 @@ class Block(nn.Module):
         """Step t alone, float32 [B, 1, F]; writes its key and value into the cache."""
         q, k, v = self._heads(x, t)  # [B, H, 1, D]
         keys[:, :, t : t + 1], values[:, :, t : t + 1] = k, v
-        y = attend(q, keys[:, :, : t + 1], values[:, :, : t + 1], impl=self.impl, dropout_p=self._dropout_p)
+        y = attend(
+            q, keys[:, :, : t + 1], values[:, :, : t + 1], impl=self.impl, dropout_p=self._dropout_p
+        )
         return self._rest(x, y)
 
     @property

@@ -51,7 +51,8 @@ class LSTM(nn.Module):
 
     def initial_state(self, batch_size: int, max_length: int) -> LSTMState:
         """Zeros; `max_length` is of no concern to a recurrent state."""
-        zeros = self.lstm.weight_hh_l0.new_zeros(self.num_layers, batch_size, self.output_dim)
+        device = next(self.lstm.parameters()).device
+        zeros = torch.zeros(self.num_layers, batch_size, self.output_dim, device=device)
         return zeros, zeros
 
     @torch.no_grad()

@@ -67,6 +67,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
             raise OSError(f"cannot write {path}: {error}") from error
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # safetensors makes files that only their owner can read
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):

@@ -54,8 +54,9 @@ class TrainConfig:
     num_threads: int | None = None
     """Threads of PyTorch and of the environments. Default: all. Sums are split over threads, so
     another number of threads rounds differently and gives another, equally good, run."""
-    backend: Literal["native", "numba"] = "native"
-    """What steps the environments. The choice changes the speed, never the run."""
+    backend: Literal["native", "numba", "reference"] = "native"
+    """What steps the environments: native (C++), numba, or reference (slow, readable Python). The
+    choice changes the speed, never the run."""
     attention_impl: AttentionImpl = "auto"
     """Which attention kernel: auto (the fastest there is) or torch."""
 
@@ -63,7 +64,7 @@ class TrainConfig:
     """Budget, the run's definite end; a whole number of rounds. The learning rate falls over it.
     Default: several times what a solution takes. Paper: 6,700 to 40,000, by length."""
     num_envs: int | None = None
-    """Episodes collected together; one round. Default: 32, batched through the network. Paper: 1."""
+    """Episodes collected together; one round. Default: 32, one batch for the network. Paper: 1."""
     updates_per_round: int | None = None
     """Gradient updates after each round. Default: 8, one per four episodes: the cost of learning
     hardly grows with length when counted in updates. Paper: a quarter of the episode's steps."""
@@ -78,8 +79,9 @@ class TrainConfig:
     """Episodes between two evaluations. Default: 64. Paper: 10."""
     eval_episodes: int = 256
     """Greedy episodes of an evaluation: at a success of 0.99 its standard error is 0.006."""
-    checkpoint_every: int = 10
-    """Evaluations between two checkpoints. One is also written at the end and on interruption."""
+    checkpoint_seconds: float = 30.0
+    """Seconds between two checkpoints, which a killed run goes on from. One is also written at the
+    start, at the end, and on Ctrl-C."""
 
     epsilon: float | None = None
     """Chance of a random action. Default: 2/T, T the episode's length: one wrong step in the
@@ -133,7 +135,7 @@ class TrainConfig:
     width: int | None = None
     """Width of the memory model. Both: 128."""
     num_layers: int | None = None
-    """Layers of the memory model. Default: 1. Paper: 1, or 2 for gpt if the cue has to be fetched."""
+    """Layers of the memory model. Default: 1. Paper: 1; gpt 2 if the cue has to be fetched."""
     num_heads: int | None = None
     """Attention heads of each layer (gpt). As `num_layers`."""
     obs_width: int | None = None
@@ -160,7 +162,7 @@ class TrainConfig:
         """Checks what no preset decides."""
         _choose("preset", self.preset, tuple(PRESETS))
         _choose("model", self.model, ("gpt", "lstm"))
-        _choose("backend", self.backend, ("native", "numba"))
+        _choose("backend", self.backend, ("native", "numba", "reference"))
         _choose("attention_impl", self.attention_impl, ATTENTION_IMPLS)
         if not isinstance(self.device, str):
             raise TypeError(f"device: expected a string, got {type(self.device).__name__}")
@@ -170,14 +172,15 @@ class TrainConfig:
         if self.num_threads is not None:
             _integer("num_threads", self.num_threads, 1, 4096)
         _integer("eval_episodes", self.eval_episodes, 1)
-        _integer("checkpoint_every", self.checkpoint_every, 1)
+        _real("checkpoint_seconds", self.checkpoint_seconds, 0.0, math.inf)
         if not isinstance(self.task_options, dict):
-            raise TypeError(f"task_options: expected a dict, got {type(self.task_options).__name__}")
+            raise TypeError(
+                f"task_options: expected a dict, got {type(self.task_options).__name__}"
+            )
         for name in ("length", "corridor_length"):
             if name in self.task_options:
                 raise ValueError(f"task_options: {name} is set by the field `length`")
-        if self.spec.obs_dim > 2**15:
-            raise ValueError("task_options: observations are too wide")
+        _ = self.spec  # checks the task, its length and its options
 
     @property
     def spec(self) -> TMazeSpec:
@@ -212,6 +215,13 @@ class TrainConfig:
         """Rounds of `num_envs` episodes each."""
         hyper = self.hyper
         return math.ceil(hyper.num_episodes / hyper.num_envs)
+
+    @property
+    def replay_episodes(self) -> int:
+        """Episodes that the replay keeps: no more than will ever be played."""
+        hyper = self.hyper
+        fitting = max(1, hyper.replay_steps // self.spec.episode_length)
+        return min(fitting, self.num_rounds * hyper.num_envs)
 
     @property
     def eval_rounds(self) -> int:
@@ -277,7 +287,7 @@ def check_hyperparameters(hyper: Hyperparameters) -> None:
         ("warmup_updates", 0),
     ):
         _integer(name, getattr(hyper, name), low)
-    for name, low, high in (
+    for name, least, most in (
         ("epsilon", 0.0, 1.0),
         ("epsilon_anneal", 0.0, 1.0),
         ("last_step_epsilon", 0.0, 1.0),
@@ -292,7 +302,7 @@ def check_hyperparameters(hyper: Hyperparameters) -> None:
         ("learning_rate", 0.0, math.inf),
         ("reward_scale", 0.0, math.inf),
     ):
-        _real(name, getattr(hyper, name), low, high)
+        _real(name, getattr(hyper, name), least, most)
     for name in ("epsilon_spread", "separate_forwards", "act_with_target"):
         if not isinstance(getattr(hyper, name), bool):
             raise TypeError(f"{name}: expected True or False, got {getattr(hyper, name)!r}")
@@ -301,7 +311,9 @@ def check_hyperparameters(hyper: Hyperparameters) -> None:
     for width in hyper.head_widths:
         _integer("head_widths", width, 1)
     if hyper.width % hyper.num_heads:
-        raise ValueError(f"num_heads: expected a divisor of width {hyper.width}, got {hyper.num_heads}")
+        raise ValueError(
+            f"num_heads: expected a divisor of width {hyper.width}, got {hyper.num_heads}"
+        )
     if hyper.n_step > 1 and hyper.trace > 0:
         raise ValueError(f"n_step: needs trace 0, got n_step {hyper.n_step}, trace {hyper.trace}")
 

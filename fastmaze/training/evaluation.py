@@ -175,9 +175,7 @@ def greedy_episode(
     config, network = load_agent(checkpoint, length=length)
     evaluator = Evaluator(config, 1)
     try:
-        played = evaluator.collector.collect(
-            network, seed=_eval_seed(seed), keep_q_values=True
-        )
+        played = evaluator.collector.collect(network, seed=_eval_seed(seed), keep_q_values=True)
     finally:
         evaluator.close()
     maze = TMaze(config.spec)
@@ -214,22 +212,26 @@ def load_agent(
         kept = [path / name for name in ("best.safetensors", "checkpoint.safetensors")]
         found = [file for file in kept if file.is_file()]
         if not found:
-            raise FileNotFoundError(f"checkpoint: expected a run's directory, found no agent in {path}")
+            raise FileNotFoundError(
+                f"checkpoint: expected a run's directory, found no agent in {path}"
+            )
         path = found[0]
     loaded = load_checkpoint(path)
     values = dict(loaded.metadata["config"])
     trained = TrainConfig.from_json(values)
     config = trained
     if length is not None:
-        # The network's sizes and positions are those of the training, the maze is another.
         config = TrainConfig.from_json({**values, "length": length})
-    network = build_network(trained if trained.hyper.positions == "learned" else config)
+    with torch.random.fork_rng(devices=[]):
+        network = build_network(trained if trained.hyper.positions == "learned" else config)
     name = "target" if trained.hyper.act_with_target else "online"
     weights: dict[str, Any] = loaded.part(name)
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
-        raise CheckpointError(f"{path}: its weights do not fit its configuration ({error})") from error
+        raise CheckpointError(
+            f"{path}: its weights do not fit its configuration ({error})"
+        ) from error
     return config, network.eval()
 
 

@@ -43,7 +43,10 @@ class Learner:
         self.online = build_network(config)
         self.target = copy.deepcopy(self.online).requires_grad_(False)
         self.optimizer = torch.optim.Adam(
-            self.online.parameters(), lr=hyper.learning_rate, betas=(0.9, hyper.adam_beta2)
+            self.online.parameters(),
+            lr=hyper.learning_rate,
+            betas=(0.9, hyper.adam_beta2),
+            fused=True,
         )
         self.algorithm = DDQN(
             discount=hyper.discount,
@@ -182,7 +185,9 @@ class Learner:
             self.envs.set_state(checkpoint.tensors["envs/state"].numpy())
             torch.set_rng_state(checkpoint.tensors["random/torch"])
         except (RuntimeError, KeyError, ValueError) as error:
-            raise CheckpointError(f"checkpoint: does not fit this configuration ({error})") from error
+            raise CheckpointError(
+                f"checkpoint: does not fit this configuration ({error})"
+            ) from error
         self.rng.bit_generator.state = values["numpy"]
         self.round, self.updates = values["round"], values["updates"]
 

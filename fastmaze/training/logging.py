@@ -32,7 +32,9 @@ class RunLog:
         self._file = open(self.path, "ab")  # noqa: SIM115
         if self._file.seek(0, os.SEEK_END) < position:
             self._file.close()
-            raise ValueError(f"{self.path}: expected at least {position} bytes, the file is shorter")
+            raise ValueError(
+                f"{self.path}: expected at least {position} bytes, the file is shorter"
+            )
         self._file.truncate(position)
         self._file.seek(position)
         purge = next_round if next_round > 0 else None

@@ -109,7 +109,9 @@ def replay_bytes(spec: TMazeSpec, capacity: int) -> int:
     return sum(size * int(np.prod(_shapes(spec, capacity)[name])) for name, size in sizes.items())
 
 
-def smallest_integer(low: tuple[float, ...], high: tuple[float, ...]) -> type[np.signedinteger[Any]]:
+def smallest_integer(
+    low: tuple[float, ...], high: tuple[float, ...]
+) -> type[np.signedinteger[Any]]:
     """The smallest signed integer type that holds every value from `low` to `high`."""
     for dtype in (np.int8, np.int16):
         if min(low) >= np.iinfo(dtype).min and max(high) <= np.iinfo(dtype).max:

@@ -9,10 +9,8 @@ import numpy.typing as npt
 
 from fastmaze._native import TMazeBatch
 from fastmaze.envs.backends.base import Array, EpisodeStatistics, Mode
-from fastmaze.envs.backends.state import add_header, strip_header
+from fastmaze.envs.backends.state import MODES, add_header, rule_of, strip_header, view_of
 from fastmaze.specs import TMazeSpec
-
-MODES: tuple[Mode, ...] = ("NextStep", "SameStep", "Disabled")
 
 
 class NativeBackend:
@@ -70,15 +68,3 @@ class NativeBackend:
     def set_state(self, state: Array) -> None:
         """See `Backend.set_state`."""
         self.core.set_state(strip_header(state, self.spec, self.num_envs, self.mode))
-
-
-def view_of(spec: TMazeSpec) -> int:
-    """What an observation shows, as the number of `View` in csrc/tmaze.hpp."""
-    return 0 if spec.ambiguous_position else (2 if spec.expose_goal else 1)
-
-
-def rule_of(spec: TMazeSpec) -> int:
-    """What a step pays, as the number of `Rule` in csrc/tmaze.hpp."""
-    if spec.penalty_rule == "action":
-        return 2
-    return 1 if spec.distract_reward != 0 else 0

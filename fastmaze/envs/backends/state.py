@@ -27,19 +27,20 @@ FIELDS: Final = (
     ("distractions", np.int32),  # steps of this episode that paid the distraction
 )
 BYTES_PER_ENV: Final = sum(np.dtype(dtype).itemsize for _, dtype in FIELDS)
+MODES: Final[tuple[Mode, ...]] = ("NextStep", "SameStep", "Disabled")
+"""In the order of `Autoreset` in csrc/tmaze_batch.hpp."""
 NEVER_RESET: Final = 0xFFFFFFFF
 
 _MAGIC: Final = b"FastMaze"
 _VERSION: Final = 1
 _HEADER: Final = struct.Struct("<8sIIQQ")  # magic, version, mode, num_envs, fingerprint of the spec
-_MODES: Final[tuple[Mode, ...]] = ("NextStep", "SameStep", "Disabled")
 
 
 def add_header(
     arrays: npt.NDArray[np.uint8], spec: TMazeSpec, num_envs: int, mode: Mode
 ) -> npt.NDArray[np.uint8]:
     """The saved batch, uint8 [header + num_envs * BYTES_PER_ENV]."""
-    header = _HEADER.pack(_MAGIC, _VERSION, _MODES.index(mode), num_envs, spec.fingerprint)
+    header = _HEADER.pack(_MAGIC, _VERSION, MODES.index(mode), num_envs, spec.fingerprint)
     return np.concatenate([np.frombuffer(header, np.uint8), arrays])
 
 
@@ -59,11 +60,11 @@ def strip_header(state: Any, spec: TMazeSpec, num_envs: int, mode: Mode) -> npt.
     magic, version, saved_mode, saved_envs, fingerprint = _HEADER.unpack(
         state[: _HEADER.size].tobytes()
     )
-    if magic != _MAGIC or version != _VERSION or saved_mode >= len(_MODES):
+    if magic != _MAGIC or version != _VERSION or saved_mode >= len(MODES):
         raise ValueError("state: expected an array from get_state of this version of FastMaze")
     for name, saved, own in (
         ("num_envs", saved_envs, num_envs),
-        ("autoreset_mode", _MODES[saved_mode], mode),
+        ("autoreset_mode", MODES[saved_mode], mode),
     ):
         if saved != own:
             raise ValueError(f"state: expected {name}={own}, as in this env, got {name}={saved}")
@@ -72,3 +73,15 @@ def strip_header(state: Any, spec: TMazeSpec, num_envs: int, mode: Mode) -> npt.
     if state.size != size:
         raise ValueError(f"state: expected shape ({size},), got {state.shape}")
     return np.ascontiguousarray(state[_HEADER.size :])
+
+
+def view_of(spec: TMazeSpec) -> int:
+    """What an observation shows, as the number of `View` in csrc/tmaze.hpp."""
+    return 0 if spec.ambiguous_position else (2 if spec.expose_goal else 1)
+
+
+def rule_of(spec: TMazeSpec) -> int:
+    """What a step pays, as the number of `Rule` in csrc/tmaze.hpp."""
+    if spec.penalty_rule == "action":
+        return 2
+    return 1 if spec.distract_reward != 0 else 0

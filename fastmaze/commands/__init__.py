@@ -1,0 +1,1 @@
+"""The commands of `fastmaze`, one module each: `run(args) -> exit status`."""

@@ -1,0 +1,41 @@
+"""`fastmaze bench`: measures speed."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import Any, Final
+
+import tyro
+
+BENCHMARKS: Final = {
+    "envs": "environment steps a second of every backend, of a memory copy, and of peers",
+}
+"""Benchmark to what it measures; each is a module of `fastmaze.bench`."""
+
+_HELP = """\
+usage: fastmaze bench NAME [OPTIONS]
+
+Measure speed. `fastmaze bench NAME --help` explains the options.
+
+benchmarks:
+"""
+
+
+def run(args: Sequence[str]) -> int:
+    """Runs the command."""
+    if not args or args[0] in ("-h", "--help"):
+        print(_HELP + "\n".join(f"  {name}  {what}" for name, what in BENCHMARKS.items()))
+        return 0
+    name = args[0]
+    if name not in BENCHMARKS:
+        raise ValueError(f"no benchmark {name!r}; there is {', '.join(BENCHMARKS)}")
+    bench: Any = importlib.import_module(f"fastmaze.bench.{name}")
+    config = tyro.cli(
+        bench.BenchConfig,
+        args=args[1:],
+        prog=f"fastmaze bench {name}",
+        description=f"Measure {BENCHMARKS[name]}.",
+    )
+    bench.run(config)
+    return 0

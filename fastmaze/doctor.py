@@ -1,0 +1,163 @@
+"""What is installed, what works, and what to install for what does not."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+from typing import Any, Final
+
+import gymnasium
+import numpy as np
+
+from fastmaze.envs.backends import BACKENDS
+
+PACKAGES: Final = {
+    "numpy": None,
+    "gymnasium": None,
+    "tyro": None,
+    "numba": 'pip install "fastmaze[numba]"',
+    "torch": 'pip install "fastmaze[train]"',
+    "safetensors": 'pip install "fastmaze[train]"',
+    "tensorboard": 'pip install "fastmaze[train]"',
+    "tqdm": 'pip install "fastmaze[train]"',
+    "triton": None,
+    "matplotlib": 'pip install "fastmaze[plot]"',
+}
+"""Distribution to what installs it; None where it comes with fastmaze, or with torch (triton)."""
+
+_REPAIR: Final = {
+    "native": "pip install --force-reinstall --no-deps fastmaze",
+    "numba": 'pip install "fastmaze[numba]"',
+    "reference": None,
+}
+
+
+def examine() -> dict[str, Any]:
+    """Looks at everything; takes some seconds where Numba or torch have to be loaded.
+
+    Returns:
+        "versions" (name to version, None where missing), "backends" (name to {"works", "detail"}),
+        "cpu", "threads", "gpu", and "advice", a list of what to do.
+    """
+    versions = _versions()
+    backends = {name: _try_backend(name) for name in BACKENDS}
+    gpu = _gpu(versions)
+    return {
+        "versions": versions,
+        "backends": backends,
+        "cpu": _cpu(),
+        "threads": _threads(),
+        "gpu": gpu,
+        "advice": _advice(versions, backends, gpu),
+    }
+
+
+def report(findings: dict[str, Any]) -> str:
+    """The findings as text for people."""
+    lines = ["versions"]
+    for name, version in findings["versions"].items():
+        lines.append(f"  {name:12} {version or '-'}")
+    lines.append("backends")
+    for name, state in findings["backends"].items():
+        lines.append(f"  {name:12} {'works' if state['works'] else 'FAILS'}: {state['detail']}")
+    lines.append("machine")
+    for name in ("cpu", "threads", "gpu"):
+        for key, value in findings[name].items():
+            lines.append(f"  {key:12} {value}")
+    lines.append("advice")
+    lines += [f"  {line}" for line in findings["advice"]] or ["  nothing to do"]
+    return "\n".join(lines)
+
+
+def _versions() -> dict[str, str | None]:
+    versions: dict[str, str | None] = {}
+    for name in ("fastmaze", *PACKAGES):
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = None
+    return {"python": platform.python_version(), **versions}
+
+
+def _try_backend(name: str) -> dict[str, Any]:
+    """Plays 64 steps in 32 mazes and compares them with the specification envs."""
+    try:
+        from fastmaze.envs.vector import make_vec
+
+        actions = np.random.default_rng(0).integers(0, 4, (64, 32))
+        played = []
+        for backend in (name, "reference"):
+            envs = make_vec("ActiveTMaze", num_envs=32, length=5, backend=backend)
+            envs.reset(seed=0)
+            played.append(envs.unroll(actions))
+            envs.close()
+        same = all(np.array_equal(a, b) for a, b in zip(played[0][:4], played[1][:4], strict=True))
+    except Exception as error:  # whatever is wrong with it is the finding
+        return {"works": False, "detail": f"{type(error).__name__}: {error}"}
+    if not same:
+        return {"works": False, "detail": "its steps differ from the specification's"}
+    if name == "native":
+        from fastmaze._native import isa, usable_isas
+
+        return {"works": True, "detail": f"uses {isa()} of {', '.join(usable_isas())}"}
+    what = "is the specification" if name == "reference" else "equals the specification bit for bit"
+    return {"works": True, "detail": what}
+
+
+def _cpu() -> dict[str, str]:
+    """Name and vector instructions, as far as the system tells."""
+    fields: dict[str, str] = {}
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            key, _, value = line.partition(":")
+            fields.setdefault(key.strip(), value.strip())
+    except OSError:
+        pass  # No such file outside Linux.
+    flags = fields.get("flags", "").split()
+    vector = [flag for flag in ("sse4_2", "avx", "avx2", "fma", "avx512f") if flag in flags]
+    name = fields.get("model name") or platform.processor() or platform.machine()
+    return {"cpu": name, "instructions": " ".join(vector) or "unknown"}
+
+
+def _threads() -> dict[str, str]:
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    asked = os.environ.get("OMP_NUM_THREADS")
+    return {"cores": f"{usable} usable, OMP_NUM_THREADS={asked or 'not set'}"}
+
+
+def _gpu(versions: dict[str, str | None]) -> dict[str, str]:
+    if versions["torch"] is None:
+        return {"gpu": "unknown without torch"}
+    try:
+        import torch
+    except Exception as error:  # a broken installation is a finding, too
+        return {"gpu": f"torch does not load: {type(error).__name__}: {error}"}
+    if not torch.cuda.is_available():
+        built = "without CUDA" if torch.version.cuda is None else f"for CUDA {torch.version.cuda}"
+        return {"gpu": f"none that torch can use (torch is built {built})"}
+    devices = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+    return {
+        "gpu": ", ".join(f"{d.name} ({d.total_memory / 2**30:.0f} GiB)" for d in devices),
+        "cuda": str(torch.version.cuda),
+    }
+
+
+def _advice(
+    versions: dict[str, str | None], backends: dict[str, dict[str, Any]], gpu: dict[str, str]
+) -> list[str]:
+    advice: dict[str, list[str]] = {}
+    for name, command in PACKAGES.items():
+        if command is not None and versions[name] is None:
+            advice.setdefault(command, []).append(name)
+    lines = [f"{command}   # for {', '.join(names)}" for command, names in advice.items()]
+    if tuple(int(part) for part in gymnasium.__version__.split(".")[:2]) < (1, 1):
+        lines.append('pip install "gymnasium>=1.1"   # for the vector envs')
+    for name, state in backends.items():
+        command = _REPAIR[name]
+        if not state["works"] and command is not None and command not in advice:
+            lines.append(f"{command}   # the backend {name} does not work")
+    if "CUDA" in gpu["gpu"] and Path("/proc/driver/nvidia").exists():
+        lines.append("install torch's CUDA build   # there is an NVIDIA driver")
+    return lines

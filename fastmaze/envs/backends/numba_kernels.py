@@ -1,0 +1,282 @@
+"""The T-Maze's loops for Numba: csrc/tmaze.hpp and tmaze_batch.cpp once more, same bits.
+
+The kernels are made for one kind of task (what an observation shows, what a step pays), so that
+those choices are constants and the loop over envs has no branch and becomes vector code. Two
+habits matter to the vectoriser: every integer is an int32, and 2-D arrays come in flat.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+
+I0, I1, I2, I3, I4 = (np.int32(i) for i in range(5))
+_F0 = np.float32(0)
+
+
+class Kernels(NamedTuple):
+    """The compiled loops for one kind of task."""
+
+    step: Callable[..., int]
+    finish: Callable[..., int]
+    observe: Callable[..., None]
+
+
+@numba.njit(nogil=True, cache=True)
+def narrow(actions: Any, narrowed: Any, begin: int, end: int) -> bool:
+    """Copies actions to bytes; returns whether all of them were 0..3."""
+    seen = actions[begin] & 0
+    for i in range(begin, end):
+        seen |= actions[i]
+        narrowed[i] = actions[i]
+    return bool((seen & ~3) == 0)
+
+
+@numba.njit(nogil=True, cache=True)
+def overlap(obs: Any, reward: Any, terminated: Any, truncated: Any) -> bool:
+    """Whether two of the arrays share memory."""
+    o, r, e, c = obs.ctypes.data, reward.ctypes.data, terminated.ctypes.data, truncated.ctypes.data
+    o_end, r_end = o + 4 * obs.size, r + 4 * reward.size
+    e_end, c_end = e + terminated.size, c + truncated.size
+    return bool(
+        (o < r_end and r < o_end)
+        or (o < e_end and e < o_end)
+        or (o < c_end and c < o_end)
+        or (r < e_end and e < r_end)
+        or (r < c_end and c < r_end)
+        or (e < c_end and c < e_end)
+    )
+
+
+@numba.njit(nogil=True, cache=True)
+def draw_goal(key: Any, index: Any, episode: Any) -> Any:
+    """Philox-4x32-10 at (index, episode, 0, 0): -1 or +1 from bit 0 of word 0."""
+    mask = np.uint64(0xFFFFFFFF)
+    c0, c1, c2, c3 = np.uint64(index), np.uint64(episode), np.uint64(0), np.uint64(0)
+    k0, k1 = key & mask, key >> np.uint64(32)
+    for _ in range(10):
+        product0 = np.uint64(0xD2511F53) * c0
+        product1 = np.uint64(0xCD9E8D57) * c2
+        c0 = (product1 >> np.uint64(32)) ^ c1 ^ k0
+        c1 = product1 & mask
+        c2 = (product0 >> np.uint64(32)) ^ c3 ^ k1
+        c3 = product0 & mask
+        k0 = (k0 + np.uint64(0x9E3779B9)) & mask
+        k1 = (k1 + np.uint64(0xBB67AE85)) & mask
+    return I1 if c0 & np.uint64(1) else np.int32(-1)
+
+
+@numba.njit(nogil=True, cache=True)
+def begin_episode(
+    env: int,
+    goal: Any,
+    stagger: bool,
+    oracle_length: Any,
+    episode_length: Any,
+    key: Any,
+    index: Any,
+    episode: Any,
+    start: Any,
+    x: Any,
+    t: Any,
+    flags: Any,
+    penalties: Any,
+    distractions: Any,
+) -> None:
+    """Starts the next episode of one env; a goal of 0 is drawn."""
+    episode[env] += np.uint32(1)
+    if goal == 0:
+        goal = draw_goal(key[env], index[env], episode[env])
+    clock = I0
+    if stagger:
+        fraction = (np.uint64(index[env]) * np.uint64(0x9E3779B9)) & np.uint64(0xFFFFFFFF)
+        clock = np.int32((fraction * np.uint64(episode_length)) >> np.uint64(32))
+    start[env] = clock
+    t[env] = clock
+    x[env] = oracle_length
+    seen = I2 if oracle_length == 0 else I0
+    flags[env] = I1 | (I4 if goal > 0 else I0) | (seen << I3)
+    penalties[env] = I0
+    distractions[env] = I0
+
+
+@functools.cache
+def make_kernels(view: int, add_timestep: bool, rule: int) -> Kernels:
+    """The loops for one kind of task; `view` and `rule` number those of csrc/tmaze.hpp."""
+    ambiguous, cue_threshold = view == 0, (I1 if view == 2 else I2)
+    by_action, distracting = rule == 2, rule == 1
+    dim = (2 if ambiguous else 3) + add_timestep
+
+    @numba.njit(nogil=True, cache=True)
+    def write_observation(junction: Any, x: Any, t: Any, flags: Any, obs: Any, at: int) -> None:
+        y = np.int32((flags & I3) - I1)
+        goal = np.int32(((flags & I4) >> I1) - I1)
+        cue = np.int32(flags >> I3)
+        shown = goal if cue >= cue_threshold else I0
+        if ambiguous:
+            at_junction = x == junction
+            obs[at] = np.float32(np.int32(at_junction))
+            obs[at + 1] = np.float32(y if at_junction else shown)
+        else:
+            obs[at] = np.float32(x)
+            obs[at + 1] = np.float32(y)
+            obs[at + 2] = np.float32(shown)
+        if add_timestep:
+            obs[at + dim - 1] = np.float32(t)
+
+    @numba.njit(nogil=True, cache=True)
+    def step(
+        numbers: Any,
+        rewards: Any,
+        xs: Any,
+        ts: Any,
+        all_flags: Any,
+        penalties: Any,
+        distractions: Any,
+        actions: Any,
+        obs: Any,
+        reward: Any,
+        terminated: Any,
+        truncated: Any,
+        begin: int,
+        end: int,
+    ) -> int:
+        junction, oracle_length, episode_length = numbers[0], numbers[1], numbers[2]
+        goal_reward = rewards[0]
+        idle, late, lured, lured_late = rewards[1], rewards[2], rewards[3], rewards[4]
+        last = I0
+        for i in range(begin, end):
+            action, x, flags = np.int32(actions[i]), xs[i], all_flags[i]
+            t = np.int32(ts[i] + I1)
+            y = np.int32((flags & I3) - I1)
+            dx = np.int32(np.int32(action == I0) - np.int32(action == I2))
+            dy = np.int32(np.int32(action == I1) - np.int32(action == I3))
+            # The corridor is the row y == 0, the arms the column x == junction.
+            along = min(max(np.int32(x + dx), I0), junction)
+            across = min(max(np.int32(y + dy), np.int32(-1)), I1)
+            y = across if x == junction else y
+            x = along if (flags & I3) == I1 else x
+
+            done = t >= episode_length
+            goal = np.int32(((flags & I4) >> I1) - I1)
+            if by_action:
+                penalised = (action != I0) & (t > oracle_length)
+            else:
+                penalised = x < np.int32(t - oracle_length)
+            running = late if penalised else idle
+            penalties[i] = np.int32(penalties[i] + np.int32(penalised & (not done)))
+            if distracting:
+                distracted = x == I0
+                running = (lured_late if penalised else lured) if distracted else running
+                distractions[i] = np.int32(distractions[i] + np.int32(distracted & (not done)))
+            at_goal = goal_reward if y == goal else _F0
+            reward[i] = at_goal if done else running
+            terminated[i] = done
+            truncated[i] = False
+
+            # The first visit of the oracle shows the cue for one step.
+            cue = np.int32(flags >> I3)
+            visiting = I2 if cue == I0 else I1
+            seen = visiting if x == I0 else min(cue, I1)
+            flags = np.int32(np.int32(y + I1) | (flags & I4) | np.int32(seen << I3))
+            write_observation(junction, x, t, flags, obs, i * dim)
+            xs[i] = x
+            ts[i] = t
+            all_flags[i] = flags
+            last = max(last, t)
+        return int(last)
+
+    @numba.njit(nogil=True, cache=True)
+    def finish(
+        numbers: Any,
+        amounts: Any,
+        same_step: bool,
+        key: Any,
+        index: Any,
+        episode: Any,
+        start: Any,
+        x: Any,
+        t: Any,
+        flags: Any,
+        penalties: Any,
+        distractions: Any,
+        obs: Any,
+        reward: Any,
+        terminated: Any,
+        final_obs: Any,
+        returns: Any,
+        lengths: Any,
+        success: Any,
+        cue_seen: Any,
+        begin: int,
+        end: int,
+    ) -> int:
+        junction, oracle_length, episode_length = numbers[0], numbers[1], numbers[2]
+        finished = 0
+        for i in range(begin, end):
+            if not terminated[i]:
+                continue
+            pending = t[i] > episode_length
+            if pending:  # over before this step (mode NextStep): the action is ignored
+                terminated[i] = False
+                reward[i] = _F0
+            else:
+                finished += 1
+                won = (flags[i] & I3) - I1 == ((flags[i] & I4) >> I1) - I1
+                # Two roundings and no fused multiply-add, as in every backend.
+                paid = penalties[i] * amounts[0]
+                lured = distractions[i] * amounts[1]
+                returns[i] = (paid + lured) + (amounts[2] if won else 0.0)
+                lengths[i] = t[i] - start[i]
+                success[i] = won
+                cue_seen[i] = (flags[i] >> I3) != 0
+            if same_step and final_obs.size > 0:
+                for d in range(dim):
+                    final_obs[i * dim + d] = obs[i * dim + d]
+            if pending or same_step:
+                begin_episode(
+                    i, I0, False, oracle_length, episode_length, key, index, episode,
+                    start, x, t, flags, penalties, distractions,
+                )  # fmt: skip
+                write_observation(junction, x[i], t[i], flags[i], obs, i * dim)
+        return finished
+
+    @numba.njit(nogil=True, cache=True)
+    def observe(numbers: Any, x: Any, t: Any, flags: Any, obs: Any, begin: int, end: int) -> None:
+        for i in range(begin, end):
+            write_observation(numbers[0], x[i], t[i], flags[i], obs, i * dim)
+
+    return Kernels(step, finish, observe)
+
+
+@numba.njit(nogil=True, cache=True)
+def reset(
+    numbers: Any,
+    masked: bool,
+    mask: Any,
+    chosen: bool,
+    goals: Any,
+    stagger: bool,
+    key: Any,
+    index: Any,
+    episode: Any,
+    start: Any,
+    x: Any,
+    t: Any,
+    flags: Any,
+    penalties: Any,
+    distractions: Any,
+) -> None:
+    """Starts the next episode of the masked envs."""
+    for i in range(x.size):
+        if masked and not mask[i]:
+            continue
+        goal = np.int32(goals[i]) if chosen else I0
+        begin_episode(
+            i, goal, stagger, numbers[1], numbers[2], key, index, episode,
+            start, x, t, flags, penalties, distractions,
+        )  # fmt: skip

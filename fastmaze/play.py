@@ -1,0 +1,194 @@
+"""A maze in the terminal: walked by a person, or by a trained agent.
+
+A player sees what an agent sees: the cue while it shows, and neither goal until the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sys
+import time
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TextIO
+
+import numpy as np
+
+from fastmaze.envs.rendering import COLOURED, MAX_COLUMNS, PLAIN, Scene, draw_text
+from fastmaze.envs.single import TMazeEnv
+from fastmaze.reference.tmaze import Episode
+from fastmaze.specs import TMazeSpec
+from fastmaze.terminal import Screen, is_interactive, read_keys
+
+if TYPE_CHECKING:
+    from fastmaze.training import GreedyEpisode
+
+ARROWS: Final = ("→", "↑", "←", "↓")
+"""The actions 0 to 3."""
+
+MOVES: Final = {
+    **{"right": 0, "up": 1, "left": 2, "down": 3},
+    **{"d": 0, "w": 1, "a": 2, "s": 3},
+}
+"""Key to action."""
+
+_KEYS = "arrow keys or w a s d: move   r: new maze   q: quit"
+
+
+def play(task: str, *, seed: int | None = None, **task_options: Any) -> int:
+    """Lets a person walk mazes until they quit.
+
+    Args:
+        task: "PassiveTMaze", "ActiveTMaze" or "TMaze".
+        seed: of the first maze; None for a random one.
+        **task_options: the task's own.
+
+    Returns:
+        The exit status, 0.
+    """
+    env = TMazeEnv(task, **task_options)
+    read = read_keys if is_interactive(sys.stdin) else _read_lines
+    # Closed by hand, so that the terminal is itself again before anything else is printed.
+    with Screen(sys.stdout) as screen, contextlib.closing(read(sys.stdin)) as keys:
+        walk = _Walk(env, seed, screen)
+        for key in keys:
+            if key in ("q", "end"):
+                break
+            walk.press(key)
+    return 0
+
+
+class _Walk:
+    """A person's way through mazes: the present one, and how it looks."""
+
+    def __init__(self, env: TMazeEnv, seed: int | None, screen: Screen) -> None:
+        self._env, self._screen = env, screen
+        self._obs = np.zeros(env.task_spec.obs_dim, np.float32)
+        self._reward: float | None = None
+        self._over = False
+        self._begin(seed)
+
+    def press(self, key: str) -> None:
+        """Does what a key says; keys without a meaning do nothing."""
+        if key == "r" or (self._over and key in ("\n", "\r", " ")):
+            self._begin(None)
+        elif key in MOVES and not self._over:
+            self._obs, self._reward, self._over, _, _ = self._env.step(MOVES[key])
+            self._show()
+
+    def _begin(self, seed: int | None) -> None:
+        self._obs, _ = self._env.reset(seed=seed)
+        self._reward, self._over = None, False
+        self._show()
+
+    def _show(self) -> None:
+        maze, spec = self._env.maze, self._env.task_spec
+        scene = Scene.from_observation(
+            spec, (maze.x, maze.y, maze.t, maze.goal_y), self._obs.tolist()
+        )
+        so_far = maze.statistics()
+        reward = "-" if self._reward is None else f"{self._reward:+.3g}"
+        lines = [
+            _draw(spec, scene, self._screen, show_goal=self._over),
+            _what_is_seen(spec, self._obs.tolist(), scene.cue),
+            f"reward {reward}   return {so_far.episode_return:+.3g}   "
+            f"steps left {spec.episode_length - maze.t}",
+            f"{_verdict(so_far)} Enter: new maze   q: quit" if self._over else _KEYS,
+        ]
+        self._screen.show("\n".join(lines))
+
+
+def replay(run: Path, *, seed: int = 0, length: int | None = None, fps: float = 6.0) -> int:
+    """Shows one greedy episode of a trained agent.
+
+    Args:
+        run: a run's directory, or a checkpoint file.
+        seed: of the maze.
+        length: another corridor length than the agent was trained on.
+        fps: frames a second; 0 for no pause.
+
+    Returns:
+        The exit status, 0.
+
+    Raises:
+        ValueError: `fps` is negative.
+        ImportError: torch is missing; the message says what to install.
+    """
+    if not 0 <= fps < float("inf"):
+        raise ValueError(f"fps: expected a number >= 0, got {fps}")
+    from fastmaze.training import greedy_episode
+
+    episode = greedy_episode(run, seed=seed, length=length)
+    pause = 1 / fps if fps > 0 and sys.stdout.isatty() else 0.0
+    with Screen(sys.stdout) as screen:
+        for text in _frames(episode, screen):
+            screen.show(text)
+            time.sleep(pause)
+    return 0
+
+
+def _frames(episode: GreedyEpisode, screen: Screen) -> Iterator[str]:
+    """The text of each time of an episode, 0 to T."""
+    spec, total = episode.spec, 0.0
+    for t in range(len(episode.obs)):
+        obs = episode.obs[t].tolist()
+        x, y = episode.positions[t].tolist()
+        scene = Scene.from_observation(spec, (x, y, t, episode.goal_y), obs)
+        total += float(episode.rewards[t - 1]) if t else 0.0
+        if t < len(episode.actions):
+            chosen = int(episode.actions[t])
+            values = zip(ARROWS, episode.q_values[t].tolist(), strict=True)
+            ranked = "   ".join(f"{arrow} {value:+.3f}" for arrow, value in values)
+            doing = f"goes {ARROWS[chosen]}   values {ranked}"
+        else:
+            doing = "reached the goal." if episode.success else "missed the goal."
+        yield "\n".join(
+            [
+                _draw(spec, scene, screen, show_goal=True),
+                _what_is_seen(spec, obs, scene.cue),
+                f"return {total:+.3g}   steps left {spec.episode_length - t}",
+                doing,
+            ]
+        )
+
+
+def _draw(spec: TMazeSpec, scene: Scene, screen: Screen, *, show_goal: bool) -> str:
+    """The maze, as wide as the terminal allows."""
+    fitting = (shutil.get_terminal_size().columns - 5) // 3
+    return draw_text(
+        spec,
+        scene,
+        COLOURED if screen.colours else PLAIN,
+        show_goal=show_goal,
+        max_columns=min(fitting, MAX_COLUMNS),
+    )
+
+
+def _what_is_seen(spec: TMazeSpec, obs: Sequence[float], cue: int) -> str:
+    """The observation, and what it means."""
+    numbers = ", ".join(f"{entry:g}" for entry in obs)
+    if cue:
+        meaning = f"the cue: the goal is {'up' if cue > 0 else 'down'}"
+    elif spec.ambiguous_position:
+        meaning = "the junction" if obs[0] else "a corridor"
+    else:
+        meaning = "the position"
+    return f"observes [{numbers}]: {meaning}"
+
+
+def _verdict(episode: Episode) -> str:
+    if episode.success:
+        return "You reached the goal."
+    return "You missed the goal."
+
+
+def _read_lines(stream: TextIO) -> Generator[str]:
+    """Single keys from lines, for input that is no terminal."""
+    for line in stream:
+        for word in line.split():
+            if word in MOVES:
+                yield word
+            else:
+                yield from word
+    yield "end"

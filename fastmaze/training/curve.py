@@ -1,0 +1,69 @@
+"""The learning curve of a run as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fastmaze.training.evaluation import SOLVED
+from fastmaze.training.logging import read_log
+
+
+def plot_curve(run_dir: Path | str, path: Path | str | None = None) -> Path:
+    """Draws success and return over environment steps, from a run's log.
+
+    Args:
+        run_dir: the run's directory.
+        path: the PNG to write; by default learning_curve.png in the run's directory.
+
+    Returns:
+        The path written.
+
+    Raises:
+        ImportError: matplotlib is missing; the message says what to install.
+        ValueError: the run has no evaluation yet.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(
+            'the learning curve needs matplotlib: pip install "fastmaze[plot]"'
+        ) from error
+    run_dir = Path(run_dir)
+    path = run_dir / "learning_curve.png" if path is None else Path(path)
+    lines = read_log(run_dir)
+    evaluated = [line for line in lines if "eval_success" in line]
+    if not evaluated:
+        raise ValueError(f"run_dir: expected a run with evaluations, found none in {run_dir}")
+
+    # A Figure of its own, not pyplot's: no display is needed and no global state is touched.
+    figure = Figure(figsize=(7.0, 4.0), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    thousands = [line["env_steps"] / 1_000 for line in lines]
+    axes.plot(
+        thousands,
+        [line["train_success"] for line in lines],
+        color="0.75",
+        linewidth=1.0,
+        label="while exploring",
+    )
+    axes.plot(
+        [line["env_steps"] / 1_000 for line in evaluated],
+        [line["eval_success"] for line in evaluated],
+        color="tab:blue",
+        marker="o",
+        markersize=3,
+        label="greedy",
+    )
+    axes.axhline(SOLVED, color="tab:green", linestyle=":", linewidth=1.0, label="solved")
+    axes.axhline(0.5, color="tab:red", linestyle=":", linewidth=1.0, label="without memory")
+    solved = next((line for line in evaluated if line["eval_success"] >= SOLVED), None)
+    when = "not solved" if solved is None else f"solved after {solved['seconds']:.0f} s"
+    axes.set(
+        xlabel="environment steps (thousands)",
+        ylabel="episodes that reach the goal",
+        ylim=(-0.03, 1.05),
+        title=f"{run_dir.name}: {when}",
+    )
+    axes.legend(loc="center right", frameon=False)
+    figure.savefig(path)
+    return path

@@ -1,0 +1,30 @@
+"""Shared by all tests: where the recorded episodes lie, and how random tests are run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+PARITY = Path(__file__).parents[2] / "shared" / "parity"
+
+hypothesis.settings.register_profile(
+    "fastmaze",
+    deadline=None,
+    max_examples=int(os.environ.get("FASTMAZE_TEST_EXAMPLES", "40")),
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    derandomize="CI" in os.environ,
+)
+hypothesis.settings.load_profile("fastmaze")
+
+
+@pytest.fixture(scope="session")
+def parity_files() -> list[Path]:
+    """The recorded T-Maze episodes; their absence is a failure in CI, a skip elsewhere."""
+    files = sorted(PARITY.glob("tmaze_*.npz"))
+    if not files and "CI" not in os.environ:
+        pytest.skip(f"no recorded episodes in {PARITY}")
+    assert len(files) == 50, f"expected 50 recorded T-Maze configurations in {PARITY}"
+    return files
