@@ -9,7 +9,7 @@ import contextlib
 import shutil
 import sys
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
@@ -19,7 +19,7 @@ from fastmaze.envs.rendering import COLOURED, MAX_COLUMNS, PLAIN, Scene, draw_te
 from fastmaze.envs.single import TMazeEnv
 from fastmaze.reference.tmaze import Episode
 from fastmaze.specs import TMazeSpec
-from fastmaze.terminal import Screen, is_interactive, read_keys
+from fastmaze.terminal import Screen, is_interactive, keyboard
 
 if TYPE_CHECKING:
     from fastmaze.training import GreedyEpisode
@@ -48,9 +48,8 @@ def play(task: str, *, seed: int | None = None, **task_options: Any) -> int:
         The exit status, 0.
     """
     env = TMazeEnv(task, **task_options)
-    read = read_keys if is_interactive(sys.stdin) else _read_lines
-    # Closed by hand, so that the terminal is itself again before anything else is printed.
-    with Screen(sys.stdout) as screen, contextlib.closing(read(sys.stdin)) as keys:
+    read = keyboard if is_interactive(sys.stdin) else _lines
+    with read(sys.stdin) as keys, Screen(sys.stdout) as screen:
         walk = _Walk(env, seed, screen)
         for key in keys:
             if key in ("q", "end"):
@@ -171,7 +170,8 @@ def _what_is_seen(spec: TMazeSpec, obs: Sequence[float], cue: int) -> str:
     if cue:
         meaning = f"the cue: the goal is {'up' if cue > 0 else 'down'}"
     elif spec.ambiguous_position:
-        meaning = "the junction" if obs[0] else "a corridor"
+        places = {0: "the junction", 1: "the upper arm", -1: "the lower arm"}
+        meaning = places[int(obs[1])] if obs[0] else "a corridor"
     else:
         meaning = "the position"
     return f"observes [{numbers}]: {meaning}"
@@ -183,8 +183,13 @@ def _verdict(episode: Episode) -> str:
     return "You missed the goal."
 
 
-def _read_lines(stream: TextIO) -> Generator[str]:
-    """Single keys from lines, for input that is no terminal."""
+@contextlib.contextmanager
+def _lines(stream: TextIO) -> Iterator[Iterator[str]]:
+    """Single keys from lines, for input that is no terminal; as `keyboard`."""
+    yield _read_lines(stream)
+
+
+def _read_lines(stream: TextIO) -> Iterator[str]:
     for line in stream:
         for word in line.split():
             if word in MOVES:

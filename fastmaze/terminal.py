@@ -6,7 +6,7 @@ import contextlib
 import os
 import select
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Final, TextIO
 
@@ -31,31 +31,27 @@ def is_interactive(stream: TextIO) -> bool:
 
 
 @contextlib.contextmanager
-def _single_keys(descriptor: int) -> Iterator[None]:
-    """Keys come one by one and unseen; Ctrl-C still interrupts."""
+def keyboard(stream: TextIO) -> Iterator[Iterator[str]]:
+    """Keys one by one and unseen, for as long as the context lasts; Ctrl-C still interrupts.
+
+    Yields:
+        Keys as they are pressed: a character, or "up", "down", "right", "left", and "end" at last.
+    """
     import termios
     import tty
 
+    descriptor = stream.fileno()
     before = termios.tcgetattr(descriptor)
     try:
         tty.setcbreak(descriptor)
-        yield
+        yield _read_keys(descriptor)
     finally:
         termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
 
 
-def read_keys(stream: TextIO) -> Generator[str]:
-    """Keys as they are pressed: a character, or "up", "down", "right", "left", and "end" at last.
-
-    The terminal is back to normal when the iterator is closed or used up.
-    """
-    descriptor = stream.fileno()
-    with _single_keys(descriptor):
-        while True:
-            byte = os.read(descriptor, 1)
-            if not byte:
-                break
-            yield _arrow(descriptor) if byte == b"\x1b" else byte.decode("latin-1")
+def _read_keys(descriptor: int) -> Iterator[str]:
+    while byte := os.read(descriptor, 1):
+        yield _arrow(descriptor) if byte == b"\x1b" else byte.decode("latin-1")
     yield "end"
 
 

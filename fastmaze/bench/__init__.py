@@ -1,0 +1,1 @@
+"""Benchmarks: each measures the contenders in turn, in one run, and prints ratios."""

@@ -1,4 +1,4 @@
-"""The T-Maze as a good NumPy programmer would batch it: the baseline that a native core must beat."""
+"""The T-Maze batched by a good NumPy programmer: the baseline that a native core must beat."""
 
 from __future__ import annotations
 
@@ -54,8 +54,6 @@ class NumpyTMaze:
         obs = np.empty((self.num_envs, 2), np.float32)
         at_junction, at_oracle = self.x == self.spec.junction, self.x == 0
         obs[:, 0] = at_junction
-        obs[:, 1] = np.where(
-            at_junction, self.y, np.where(at_oracle & ~self.visited, self.goal, 0)
-        )
+        obs[:, 1] = np.where(at_junction, self.y, np.where(at_oracle & ~self.visited, self.goal, 0))
         self.visited |= at_oracle
         return obs

@@ -27,6 +27,7 @@ Image = npt.NDArray[np.float32]
 PAPER: Final = (250, 249, 245)
 WALL: Final = (47, 54, 68)
 FLOOR: Final = (226, 231, 238)
+FLOOR_ODD: Final = (217, 223, 232)
 SEAM: Final = (207, 214, 224)
 ORACLE: Final = (252, 231, 178)
 CUE: Final = (222, 142, 12)
@@ -43,7 +44,8 @@ class Painter:
 
     def __init__(self, spec: TMazeSpec) -> None:
         self._spec = spec
-        self._floor = _tile(FLOOR)
+        # Two shades in turn, so that one sees the corridor pass where the picture scrolls along.
+        self._floors = (_tile(FLOOR), _tile(FLOOR_ODD))
         self._oracle = _tile(ORACLE)
         _blend(self._oracle, _ring(0.28, 0.05) + _disc(0.11), CUE)
         self._goal = _tile(GOAL_FLOOR)
@@ -65,7 +67,7 @@ class Painter:
         image[:] = PAPER
         self._draw_walls(image, last)
         for column, x in enumerate(columns):
-            self._paste(image, column, 0, self._oracle if x == 0 else self._floor)
+            self._paste(image, column, 0, self._oracle if x == 0 else self._floors[x % 2])
         for y in (-1, 1):
             self._paste(image, last, y, self._goal if y == scene.goal_y else self._trap)
         for column, x in enumerate(columns):

@@ -16,7 +16,7 @@ the agent, with a mark for each run of hidden cells, and always has the same wid
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -73,19 +73,16 @@ class Renderer:
     """
 
     def __init__(self, spec: TMazeSpec, mode: str) -> None:
-        self._spec = spec
-        self._draw: Callable[[Scene], Frame]
-        if mode == "ansi":
-            self._draw = lambda scene: draw_text(spec, scene)
-        else:
-            # The painter draws its tiles once and then copies them.
-            from fastmaze.envs.pixels import Painter
+        from fastmaze.envs.pixels import Painter
 
-            self._draw = Painter(spec).draw
+        self._spec = spec
+        self._painter = Painter(spec) if mode == "rgb_array" else None
 
     def frame(self, scene: Scene) -> Frame:
         """The picture of a scene; all pictures of one task have one size."""
-        return self._draw(scene)
+        if self._painter is None:
+            return draw_text(self._spec, scene)
+        return self._painter.draw(scene)
 
 
 def visible_columns(spec: TMazeSpec, x: int, max_columns: int = MAX_COLUMNS) -> list[int]:

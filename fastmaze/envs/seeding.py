@@ -55,6 +55,11 @@ def population_indices(
     return np.arange(offset, offset + num_envs, dtype=np.uint32)
 
 
+def population_streams(seed: int, indices: npt.NDArray[np.uint32]) -> Streams:
+    """The streams of a population with one seed, whose envs have these global indices."""
+    return Streams(np.full(len(indices), check_seed("seed", seed), np.uint64), indices, None)
+
+
 def seed_streams(
     seed: int | Sequence[int | None] | None, indices: npt.NDArray[np.uint32]
 ) -> Streams | None:
@@ -68,8 +73,7 @@ def seed_streams(
         return None
     num_envs = len(indices)
     if not isinstance(seed, (Sequence, np.ndarray)) or isinstance(seed, str):
-        key = check_seed("seed", seed)
-        return Streams(np.full(num_envs, key, np.uint64), indices, None)
+        return population_streams(seed, indices)
     if len(seed) != num_envs:
         raise ValueError(f"seed: expected {num_envs} seeds, one per env, got {len(seed)}")
     keys = np.zeros(num_envs, np.uint64)

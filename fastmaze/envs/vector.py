@@ -19,9 +19,10 @@ from gymnasium.vector.utils import batch_space
 from fastmaze.envs.backends import make_backend
 from fastmaze.envs.backends.base import Array, Backend, EpisodeStatistics, Mode
 from fastmaze.envs.backends.validation import check_count
+from fastmaze.envs.infos import episode_info
 from fastmaze.envs.options import parse_vector_options
 from fastmaze.envs.rendering import RENDER_MODES, Frame, Renderer, Scene
-from fastmaze.envs.seeding import population_indices, seed_streams
+from fastmaze.envs.seeding import population_indices, population_streams, seed_streams
 from fastmaze.specs import NUM_ACTIONS, TMazeSpec, make_spec
 
 try:
@@ -207,18 +208,14 @@ class FastMazeVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         if mask is not None and not self._was_reset and not mask.all():
             raise ResetNeeded("reset: the first reset must reset every env; leave out reset_mask")
         streams = seed_streams(seed, self._indices)
-        if isinstance(seed, (int, np.integer)):
-            super().reset(seed=int(seed))
+        if streams is not None and not isinstance(seed, (Sequence, np.ndarray)):
+            super().reset(seed=int(streams.keys[0]))
         if not self._was_reset and (streams is None or streams.mask is not None):
+            # Envs without a seed of their own start from a random one.
             drawn = int(self.np_random.integers(2**64, dtype=np.uint64))
-            entropy = seed_streams(drawn, self._indices)
-            assert entropy is not None
-            self.backend.seed(entropy.keys, entropy.indices)
+            self.backend.seed(*population_streams(drawn, self._indices))
         if streams is not None:
-            chosen = streams.mask if mask is None else mask
-            if mask is not None and streams.mask is not None:
-                chosen = mask & streams.mask
-            self.backend.seed(streams.keys, streams.indices, chosen)
+            self.backend.seed(streams.keys, streams.indices, _both(streams.mask, mask))
         obs = self._new_buffers()[0] if self._copy else self._buffers[0]
         self.backend.reset(obs, mask, goals, self._stagger and mask is None)
         self._was_reset = True
@@ -245,7 +242,7 @@ class FastMazeVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
             actions = np.asarray(actions)
         buffers = self._new_buffers() if self._copy else self._buffers
         if self.step_into(actions, *buffers, self._final_obs):
-            return *buffers, self._episode_info(buffers[2])
+            return *buffers, episode_info(self.statistics, buffers[2], self._final_obs)
         return *buffers, {}
 
     def step_into(
@@ -287,6 +284,8 @@ class FastMazeVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         Raises:
             As `step`; in mode Disabled also if some episode has fewer than S steps left.
         """
+        if self.closed:
+            self._raise_closed()
         if type(actions) is not np.ndarray:
             actions = np.asarray(actions)
         if actions.ndim != 2:
@@ -302,8 +301,6 @@ class FastMazeVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
             np.empty(shape, np.bool_),
             np.zeros(obs_shape, np.float32) if self._final_obs is not None else None,
         )
-        if self.closed:
-            self._raise_closed()
         try:
             self.backend.unroll(actions, *trajectory)
         except RuntimeError as error:
@@ -364,7 +361,9 @@ class FastMazeVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
 
     def close_extras(self, **kwargs: Any) -> None:
         """Closes the backend; `close` calls it once."""
-        self.backend.close()
+        # Older versions of Gymnasium close what was never made, when the constructor raised.
+        if hasattr(self, "backend"):
+            self.backend.close()
         self._step = self._raise_closed
 
     def __getstate__(self) -> dict[str, Any]:
@@ -393,24 +392,6 @@ class FastMazeVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
             np.empty(n, np.bool_),
         )
 
-    def _episode_info(self, ended: Array) -> dict[str, Any]:
-        """The info of a step in which the episodes of the envs `ended`, bool [N], ended."""
-        everyone = bool(ended.all())
-        info: dict[str, Any] = {}
-        for name, column in zip(_INFO_NAMES, self.statistics, strict=True):
-            info[name] = column.copy() if everyone else np.where(ended, column, column.dtype.type())
-            info[f"_{name}"] = ended.copy()
-        if self._final_obs is None:
-            return info
-        # Rows of envs that did not end hold what is left of earlier episodes.
-        shown = np.where(ended[:, None], self._final_obs, np.float32(0))
-        return {
-            "final_obs": shown,
-            "_final_obs": ended.copy(),
-            "final_info": info,
-            "_final_info": ended.copy(),
-        }
-
     def _raise_refused(self, error: RuntimeError) -> NoReturn:
         """Gymnasium's name for what the backend refused to do."""
         raise ResetNeeded(str(error)) from error
@@ -419,4 +400,6 @@ class FastMazeVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         raise ClosedEnvironmentError("the envs were closed; make new ones")
 
 
-_INFO_NAMES = ("episode_return", "episode_length", "success", "cue_seen")
+def _both(a: Array | None, b: Array | None) -> Array | None:
+    """The envs in both masks; None is all."""
+    return b if a is None else a if b is None else a & b

@@ -120,10 +120,14 @@ class TMaze:
             penalised = self.x < self.t - spec.oracle_length
         else:
             penalised = action != 0 and self.t > spec.oracle_length
-        distracted = self.x == 0
-        self.num_penalties += penalised
-        self.num_distractions += distracted
-        return spec.penalty * penalised + spec.distract_reward * distracted
+        reward = 0.0
+        if penalised:
+            reward += spec.penalty
+            self.num_penalties += 1
+        if self.x == 0:
+            reward += spec.distract_reward
+            self.num_distractions += 1
+        return reward
 
     def _look(self) -> None:
         """The oracle shows the goal at the first visit of an episode and never again."""

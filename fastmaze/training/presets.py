@@ -30,6 +30,7 @@ class Hyperparameters:
     action_width: int
     head_widths: tuple[int, ...]
     positions: Positions
+    init_std: float
     lstm_init: LSTMInit
     dropout: float
     separate_forwards: bool
@@ -74,6 +75,7 @@ def default(spec: TMazeSpec, model: ModelName) -> Hyperparameters:
         action_width=64,
         head_widths=(256, 256),
         positions="none",
+        init_std=0.08,
         lstm_init="chrono",
         dropout=0.0,
         separate_forwards=False,
@@ -126,6 +128,7 @@ def paper(spec: TMazeSpec, model: ModelName) -> Hyperparameters:
         action_width=64 if gpt else 16,
         head_widths=(256, 256),
         positions="sinusoidal",
+        init_std=0.02,
         lstm_init="orthogonal",
         dropout=0.1 if gpt else 0.0,
         separate_forwards=True,

@@ -22,6 +22,11 @@ BACKENDS: Final = {
 }
 """Backend name to its module and class; imported when first asked for."""
 
+_INSTALL: Final = {
+    "numba": 'pip install "fastmaze[numba]"',
+    "fastmaze._native": "pip install --force-reinstall --no-deps fastmaze",
+}
+
 
 def make_backend(
     name: str, spec: TMazeSpec, num_envs: int, mode: Mode, num_threads: int = 1
@@ -35,5 +40,12 @@ def make_backend(
     if name not in BACKENDS:
         raise ValueError(f"backend: expected one of {tuple(BACKENDS)}, got {name!r}")
     module, class_name = BACKENDS[name]
-    backend_class = getattr(importlib.import_module(module), class_name)
+    try:
+        backend_class = getattr(importlib.import_module(module), class_name)
+    except ModuleNotFoundError as error:
+        if error.name not in _INSTALL:
+            raise
+        raise ImportError(
+            f'backend="{name}" needs {error.name}, which is not here: {_INSTALL[error.name]}'
+        ) from error
     return cast(Backend, backend_class(spec, num_envs, mode, num_threads))

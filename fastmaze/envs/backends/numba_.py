@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ from fastmaze.specs import TMazeSpec
 
 _LEAST_PER_THREAD = 4096
 _ACTION_DTYPES = frozenset(np.dtype(name) for name in ACTION_TYPES)
+_LANES = ("x", "t", "flags", "penalties", "distractions")
 _FLOAT32, _BOOL = np.dtype(np.float32), np.dtype(np.bool_)
 
 
@@ -205,9 +206,7 @@ class NumbaBackend:
         """Takes these arrays as the state, in the orders in which the kernels want them."""
         self._arrays = arrays
         self._state = tuple(arrays.values())
-        self._lanes = tuple(
-            arrays[name] for name in ("x", "t", "flags", "penalties", "distractions")
-        )
+        self._lanes = tuple(arrays[name] for name in _LANES)
 
     def _step(
         self,
@@ -220,22 +219,26 @@ class NumbaBackend:
     ) -> int:
         """One step on checked arrays; refuses bad actions and shared memory before any change."""
         parts = self._parts()
-        narrowed = self._narrowed
-        if not all(self._spread(parts, lambda a, b: numba_kernels.narrow(actions, narrowed, a, b))):
-            _refuse_actions()
         flat = obs.reshape(-1)
-        if numba_kernels.overlap(flat, reward, terminated, truncated):
-            raise ValueError(
-                "obs, reward, terminated and truncated: expected separate arrays, got shared memory"
-            )
-        last = self._spread(
-            parts,
-            lambda a, b: self._kernels.step(
-                self._numbers, self._rewards, *self._lanes, narrowed, flat, reward, terminated,
-                truncated, a, b,
-            ),
+        arrays = (
+            self._numbers, self._rewards, *self._lanes, actions, self._narrowed, flat, reward,
+            terminated, truncated,
         )  # fmt: skip
-        if max(last) < self.spec.episode_length:
+        if len(parts) == 1:
+            last = self._kernels.step(*arrays, 0, self.num_envs, False)
+        else:
+            # No part may move before all actions are known to be good.
+            narrow, narrowed = numba_kernels.narrow, self._narrowed
+            if not all(self._spread(parts, lambda a, b: narrow(actions, narrowed, a, b))):
+                _refuse_actions()
+            if numba_kernels.overlap(flat, reward, terminated, truncated):
+                _refuse_shared_memory()
+            last = max(self._spread(parts, lambda a, b: self._kernels.step(*arrays, a, b, True)))
+        if last == numba_kernels.BAD_ACTION:
+            _refuse_actions()
+        if last == numba_kernels.SHARED_MEMORY:
+            _refuse_shared_memory()
+        if last < self.spec.episode_length:
             return 0
         final = self._nothing if final_obs is None else final_obs.reshape(-1)
         finished: int = self._kernels.finish(
@@ -253,8 +256,6 @@ class NumbaBackend:
 
     def _spread(self, parts: list[tuple[int, int]], work: Callable[[int, int], Any]) -> list[Any]:
         """Runs `work(begin, end)` on every part, the first on this thread."""
-        if len(parts) == 1:
-            return [work(*parts[0])]
         # A forked child has the pool's object but none of its threads.
         if self._pool is None or self._pool[0] != os.getpid():
             self._pool = (os.getpid(), ThreadPoolExecutor(self._num_threads - 1))
@@ -281,13 +282,10 @@ class NumbaBackend:
             and actions.flags.c_contiguous
         ):
             check_array("actions", actions, ACTION_TYPES, shape)
-        for name, array, dtype, wanted in (
-            ("obs", obs, _FLOAT32, obs_shape),
-            ("reward", reward, _FLOAT32, shape),
-            ("terminated", terminated, _BOOL, shape),
-            ("truncated", truncated, _BOOL, shape),
-        ):
-            _check_output(name, array, dtype, wanted)
+        _check_output("obs", obs, _FLOAT32, obs_shape)
+        _check_output("reward", reward, _FLOAT32, shape)
+        _check_output("terminated", terminated, _BOOL, shape)
+        _check_output("truncated", truncated, _BOOL, shape)
         if final_obs is not None:
             _check_output("final_obs", final_obs, _FLOAT32, obs_shape)
 
@@ -355,5 +353,11 @@ def _check_output(name: str, array: Any, dtype: np.dtype[Any], shape: tuple[int,
         check_array(name, array, (dtype.name,), shape, written=True)
 
 
-def _refuse_actions() -> None:
+def _refuse_actions() -> NoReturn:
     raise ValueError("actions: expected every action to be 0, 1, 2 or 3")
+
+
+def _refuse_shared_memory() -> NoReturn:
+    raise ValueError(
+        "obs, reward, terminated and truncated: expected separate arrays, got shared memory"
+    )

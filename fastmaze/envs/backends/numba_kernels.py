@@ -1,8 +1,9 @@
 """The T-Maze's loops for Numba: csrc/tmaze.hpp and tmaze_batch.cpp once more, same bits.
 
 The kernels are made for one kind of task (what an observation shows, what a step pays), so that
-those choices are constants and the loop over envs has no branch and becomes vector code. Two
-habits matter to the vectoriser: every integer is an int32, and 2-D arrays come in flat.
+those choices are constants and the loop over envs has no branch and becomes vector code. Three
+habits matter to the vectoriser: every integer is an int32, 2-D arrays come in flat, and a loop runs
+from 0 over slices (an index that might be negative would count from the end, which is a branch).
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ import numpy as np
 I0, I1, I2, I3, I4 = (np.int32(i) for i in range(5))
 _F0 = np.float32(0)
 
+BAD_ACTION, SHARED_MEMORY = -1, -2
+"""What `Kernels.step` returns, instead of the latest clock, when it refuses and changes nothing."""
+
 
 class Kernels(NamedTuple):
     """The compiled loops for one kind of task."""
@@ -29,8 +33,9 @@ class Kernels(NamedTuple):
 @numba.njit(nogil=True, cache=True)
 def narrow(actions: Any, narrowed: Any, begin: int, end: int) -> bool:
     """Copies actions to bytes; returns whether all of them were 0..3."""
-    seen = actions[begin] & 0
-    for i in range(begin, end):
+    actions, narrowed = actions[begin:end], narrowed[begin:end]
+    seen = actions[0] & 0
+    for i in range(actions.size):
         seen |= actions[i]
         narrowed[i] = actions[i]
     return bool((seen & ~3) == 0)
@@ -104,29 +109,35 @@ def begin_episode(
     distractions[env] = I0
 
 
+@numba.njit(nogil=True, cache=True)
+def write_observation(
+    view: int, add_timestep: bool, junction: Any, x: Any, t: Any, flags: Any, obs: Any, at: int
+) -> None:
+    """Writes the 2 to 4 entries of one observation from obs[at] on; the first two are constants."""
+    y = np.int32((flags & I3) - I1)
+    goal = np.int32(((flags & I4) >> I1) - I1)
+    cue = np.int32(flags >> I3)
+    shown = goal if cue >= (I1 if view == 2 else I2) else I0
+    if view == 0:
+        at_junction = x == junction
+        obs[at] = np.float32(np.int32(at_junction))
+        obs[at + 1] = np.float32(y if at_junction else shown)
+    else:
+        obs[at] = np.float32(x)
+        obs[at + 1] = np.float32(y)
+        obs[at + 2] = np.float32(shown)
+    if add_timestep:
+        obs[at + (2 if view == 0 else 3)] = np.float32(t)
+
+
 @functools.cache
 def make_kernels(view: int, add_timestep: bool, rule: int) -> Kernels:
-    """The loops for one kind of task; `view` and `rule` number those of csrc/tmaze.hpp."""
-    ambiguous, cue_threshold = view == 0, (I1 if view == 2 else I2)
-    by_action, distracting = rule == 2, rule == 1
-    dim = (2 if ambiguous else 3) + add_timestep
+    """The loops for one kind of task; `view` and `rule` number those of csrc/tmaze.hpp.
 
-    @numba.njit(nogil=True, cache=True)
-    def write_observation(junction: Any, x: Any, t: Any, flags: Any, obs: Any, at: int) -> None:
-        y = np.int32((flags & I3) - I1)
-        goal = np.int32(((flags & I4) >> I1) - I1)
-        cue = np.int32(flags >> I3)
-        shown = goal if cue >= cue_threshold else I0
-        if ambiguous:
-            at_junction = x == junction
-            obs[at] = np.float32(np.int32(at_junction))
-            obs[at + 1] = np.float32(y if at_junction else shown)
-        else:
-            obs[at] = np.float32(x)
-            obs[at + 1] = np.float32(y)
-            obs[at + 2] = np.float32(shown)
-        if add_timestep:
-            obs[at + dim - 1] = np.float32(t)
+    The loops close over plain numbers only: Numba cannot find on disk what closes over functions.
+    """
+    by_action, distracting = rule == 2, rule == 1
+    dim = (2 if view == 0 else 3) + add_timestep
 
     @numba.njit(nogil=True, cache=True)
     def step(
@@ -138,19 +149,30 @@ def make_kernels(view: int, add_timestep: bool, rule: int) -> Kernels:
         penalties: Any,
         distractions: Any,
         actions: Any,
+        narrowed: Any,
         obs: Any,
         reward: Any,
         terminated: Any,
         truncated: Any,
         begin: int,
         end: int,
+        checked: bool,
     ) -> int:
+        if not checked:
+            if overlap(obs, reward, terminated, truncated):
+                return SHARED_MEMORY
+            if not narrow(actions, narrowed, begin, end):
+                return BAD_ACTION
         junction, oracle_length, episode_length = numbers[0], numbers[1], numbers[2]
         goal_reward = rewards[0]
         idle, late, lured, lured_late = rewards[1], rewards[2], rewards[3], rewards[4]
+        xs, ts, all_flags = xs[begin:end], ts[begin:end], all_flags[begin:end]
+        penalties, distractions = penalties[begin:end], distractions[begin:end]
+        narrowed, obs, reward = narrowed[begin:end], obs[begin * dim : end * dim], reward[begin:end]
+        terminated, truncated = terminated[begin:end], truncated[begin:end]
         last = I0
-        for i in range(begin, end):
-            action, x, flags = np.int32(actions[i]), xs[i], all_flags[i]
+        for i in range(narrowed.size):
+            action, x, flags = np.int32(narrowed[i]), xs[i], all_flags[i]
             t = np.int32(ts[i] + I1)
             y = np.int32((flags & I3) - I1)
             dx = np.int32(np.int32(action == I0) - np.int32(action == I2))
@@ -183,7 +205,7 @@ def make_kernels(view: int, add_timestep: bool, rule: int) -> Kernels:
             visiting = I2 if cue == I0 else I1
             seen = visiting if x == I0 else min(cue, I1)
             flags = np.int32(np.int32(y + I1) | (flags & I4) | np.int32(seen << I3))
-            write_observation(junction, x, t, flags, obs, i * dim)
+            write_observation(view, add_timestep, junction, x, t, flags, obs, i * dim)
             xs[i] = x
             ts[i] = t
             all_flags[i] = flags
@@ -242,13 +264,13 @@ def make_kernels(view: int, add_timestep: bool, rule: int) -> Kernels:
                     i, I0, False, oracle_length, episode_length, key, index, episode,
                     start, x, t, flags, penalties, distractions,
                 )  # fmt: skip
-                write_observation(junction, x[i], t[i], flags[i], obs, i * dim)
+                write_observation(view, add_timestep, junction, x[i], t[i], flags[i], obs, i * dim)
         return finished
 
     @numba.njit(nogil=True, cache=True)
     def observe(numbers: Any, x: Any, t: Any, flags: Any, obs: Any, begin: int, end: int) -> None:
         for i in range(begin, end):
-            write_observation(numbers[0], x[i], t[i], flags[i], obs, i * dim)
+            write_observation(view, add_timestep, numbers[0], x[i], t[i], flags[i], obs, i * dim)
 
     return Kernels(step, finish, observe)
 

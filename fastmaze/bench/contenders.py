@@ -1,0 +1,140 @@
+"""What `fastmaze bench envs` runs: our backends, the memory floor, the baselines.
+
+A contender is made for a task, a number of envs and a number of threads, and is then a function
+that steps all of its envs once.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from fastmaze.bench.numpy_tmaze import NumpyTMaze
+from fastmaze.envs.backends import make_backend
+from fastmaze.envs.backends.base import Array, Backend
+from fastmaze.reference.tmaze import TMaze
+from fastmaze.specs import NUM_ACTIONS, TMazeSpec
+
+Step = Callable[[], Any]
+"""Steps all envs of a contender once."""
+
+Make = Callable[[TMazeSpec, int, int], Step]
+"""Makes a contender of a task, a number of envs, and a number of threads."""
+
+_STATE_BYTES = 16
+"""Per env: x, t, flags and penalties, each read and written by every step."""
+
+
+class Unavailable(Exception):
+    """A contender that cannot run here; the message says why."""
+
+
+def bytes_per_step(spec: TMazeSpec, action_bytes: int = 8) -> int:
+    """Bytes that one env's step must read and write.
+
+    Read are the action and the state; written the state, the observation, the reward and the two
+    flags.
+    """
+    state = _STATE_BYTES + (4 if spec.distract_reward else 0)
+    return action_bytes + 2 * state + 4 * spec.obs_dim + 4 + 2
+
+
+def floor(spec: TMazeSpec, num_envs: int, threads: int) -> Step:
+    """`memcpy` that reads and writes, together, as many bytes as a step must."""
+    size = num_envs * bytes_per_step(spec) // 2
+    source, target = np.ones(size, np.uint8), np.zeros(size, np.uint8)
+    if threads == 1:
+        return lambda: np.copyto(target, source)
+    bounds = [size * i // threads for i in range(threads + 1)]
+    parts = [slice(a, b) for a, b in itertools.pairwise(bounds)]
+    pool = ThreadPoolExecutor(threads - 1)
+
+    def copy() -> None:
+        others = [pool.submit(np.copyto, target[p], source[p]) for p in parts[1:]]
+        np.copyto(target[parts[0]], source[parts[0]])
+        for other in others:
+            other.result()
+
+    return copy
+
+
+def seeded_backend(
+    name: str, spec: TMazeSpec, num_envs: int, threads: int, stagger: bool = False
+) -> tuple[Backend, list[Array]]:
+    """A backend in mode SameStep after a reset, and the arrays of a step, actions first."""
+    core = make_backend(name, spec, num_envs, "SameStep", threads)
+    core.seed(np.zeros(num_envs, np.uint64), np.arange(num_envs, dtype=np.uint32))
+    obs, final_obs = np.zeros((2, num_envs, spec.obs_dim), np.float32)
+    reward = np.zeros(num_envs, np.float32)
+    terminated, truncated = np.zeros((2, num_envs), np.bool_)
+    core.reset(obs, None, None, stagger)
+    return core, [random_actions(num_envs), obs, reward, terminated, truncated, final_obs]
+
+
+def backend(name: str, stagger: bool = False) -> Make:
+    """One of our backends: autoreset, final observations, int64 actions, float32 observations."""
+
+    def make(spec: TMazeSpec, num_envs: int, threads: int) -> Step:
+        try:
+            core, arrays = seeded_backend(name, spec, num_envs, threads, stagger)
+        except ImportError as error:
+            raise Unavailable(str(error)) from error
+        return lambda: core.step(*arrays)
+
+    return make
+
+
+def numpy_baseline(spec: TMazeSpec, num_envs: int, threads: int) -> Step:
+    """The vectorised NumPy T-Maze, one thread."""
+    envs = NumpyTMaze(spec, num_envs)
+    envs.reset(seed=0)
+    actions = random_actions(num_envs)
+    return lambda: envs.step(actions)
+
+
+def specification(spec: TMazeSpec, num_envs: int, threads: int) -> Step:
+    """The specification env in a Python loop, one env after the other, each reset when done."""
+    mazes = [TMaze(spec, index) for index in range(num_envs)]
+    actions: list[int] = random_actions(num_envs).tolist()
+    for maze in mazes:
+        maze.reset(seed=0)
+
+    def step() -> None:
+        for maze, action in zip(mazes, actions, strict=True):
+            _, _, done = maze.step(action)
+            if done:
+                maze.reset()
+
+    return step
+
+
+def facade(method: str) -> Make:
+    """A Gymnasium vector env over the native backend, stepped by `step` or `step_into`."""
+
+    def make(spec: TMazeSpec, num_envs: int, threads: int) -> Step:
+        try:
+            from fastmaze.envs.vector import FastMazeVectorEnv
+        except ImportError as error:
+            raise Unavailable(str(error)) from error
+        envs = FastMazeVectorEnv(
+            spec, num_envs=num_envs, num_threads=threads, autoreset_mode="SameStep"
+        )
+        obs, _ = envs.reset(seed=0)
+        actions = random_actions(num_envs)
+        if method == "step":
+            return lambda: envs.step(actions)
+        reward = np.zeros(num_envs, np.float32)
+        terminated, truncated = np.zeros((2, num_envs), np.bool_)
+        step_into = envs.step_into
+        return lambda: step_into(actions, obs, reward, terminated, truncated)
+
+    return make
+
+
+def random_actions(num_envs: int) -> Array:
+    """Uniform actions, int64 [num_envs], the same at every step."""
+    return np.random.default_rng(0).integers(0, NUM_ACTIONS, num_envs)

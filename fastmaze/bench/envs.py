@@ -1,0 +1,166 @@
+"""`fastmaze bench envs`: env steps a second, every contender in turn, with ratios.
+
+The contenders of one batch size take short turns, round after round, so that a machine whose speed
+drifts treats them alike; a figure is the median over the rounds, a ratio the median of the rounds'
+ratios.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fastmaze.bench import contenders, peers
+from fastmaze.bench.contenders import Make, Step, Unavailable
+from fastmaze.bench.machine import describe
+from fastmaze.commands.results import check_json_path, write_json
+from fastmaze.specs import TMazeSpec, make_spec
+
+
+@dataclass(frozen=True)
+class BenchConfig:
+    """What to measure, and for how long."""
+
+    task: str = "PassiveTMaze"
+    """Task to step; the NumPy baseline covers PassiveTMaze and ActiveTMaze."""
+    length: int = 1000
+    """Corridor length: episodes end, and start anew, every length + 1 steps or so."""
+    num_envs: tuple[int, ...] = (1, 64, 4096, 65536, 1048576)
+    """Batch sizes."""
+    threads: int = 0
+    """Threads of the many-thread rows; 0 for all cores that this process may use."""
+    rounds: int = 9
+    """Turns of each contender; figures are medians over them."""
+    seconds: float = 0.1
+    """Length of one turn."""
+    peers: bool = True
+    """Measure PufferLib, EnvPool and gymnax too, where they are installed."""
+    json: Path | None = None
+    """File to write all figures to."""
+
+
+class Row(NamedTuple):
+    """One line of the table for one batch size."""
+
+    name: str
+    make: Make
+    threads: int
+    steps_per_call: int = 1
+    most_envs: int = 1 << 62
+
+
+def rows(config: BenchConfig) -> list[Row]:
+    """The contenders, `native` first: the others are compared with it."""
+    many = config.threads or len(os.sched_getaffinity(0))
+    table = [
+        Row("native", contenders.backend("native"), 1),
+        Row("native, staggered", contenders.backend("native", stagger=True), 1),
+        Row("envs.step (Gymnasium)", contenders.facade("step"), 1),
+        Row("envs.step_into", contenders.facade("step_into"), 1),
+        Row("numba", contenders.backend("numba"), 1),
+        Row("floor: memcpy", contenders.floor, 1),
+    ]
+    if many > 1:
+        table += [
+            Row(f"native, {many} threads", contenders.backend("native"), many),
+            Row(f"numba, {many} threads", contenders.backend("numba"), many),
+            Row(f"floor: memcpy, {many} threads", contenders.floor, many),
+        ]
+    table += [
+        Row("NumPy baseline", contenders.numpy_baseline, 1),
+        Row("specification env", contenders.specification, 1, most_envs=4096),
+    ]
+    if config.peers:
+        table += [
+            Row("PufferLib tmaze", peers.pufferlib_tmaze, 1),
+            Row("EnvPool Catch", peers.envpool_catch, 1, most_envs=65536),
+            Row("gymnax MemoryChain", peers.gymnax_memory_chain, 1, peers.GYMNAX_STEPS),
+        ]
+    return table
+
+
+def run(config: BenchConfig) -> dict[str, Any]:
+    """Measures, prints a table for each batch size, and returns (and writes) all figures."""
+    check_json_path(config.json)
+    spec = make_spec(config.task, length=config.length)
+    head = describe()
+    print(f"{head['cpu']}, {head['cores']} cores, {head['isa']}, commit {head['commit']}")
+    print(
+        f"{config.task}(length={config.length}), int64 actions, float32 observations, autoreset "
+        f"with final observations; {contenders.bytes_per_step(spec)} bytes a step"
+    )
+    results: list[dict[str, Any]] = []
+    said: set[str] = set()
+    for num_envs in config.num_envs:
+        results += _measure(config, spec, num_envs, said)
+    command = "fastmaze " + " ".join(sys.argv[1:])
+    figures = {"config": vars(config), "machine": head, "command": command, "rows": results}
+    write_json(config.json, figures)
+    return figures
+
+
+def _measure(
+    config: BenchConfig, spec: TMazeSpec, num_envs: int, said: set[str]
+) -> list[dict[str, Any]]:
+    """The table of one batch size."""
+    ready: list[tuple[Row, Step]] = []
+    for row in rows(config):
+        if num_envs > row.most_envs:
+            continue
+        try:
+            ready.append((row, row.make(spec, num_envs, row.threads)))
+        except Unavailable as reason:
+            if row.name not in said:
+                said.add(row.name)
+                print(f"  {row.name}: skipped, {reason}")
+    rates: dict[str, list[float]] = {row.name: [] for row, _ in ready}
+    for number in range(-1, config.rounds):  # the first round warms up
+        for row, step in ready:
+            rate = num_envs * row.steps_per_call * _calls_per_second(step, config.seconds)
+            if number >= 0:
+                rates[row.name].append(rate)
+    print(f"\nnum_envs = {num_envs:,}\n  {'':30}{'M steps/s':>10}  {'spread':>8}{'µs/call':>12}"
+          f"{'native /':>10}")  # fmt: skip
+    results = []
+    for row, _ in ready:
+        values = rates[row.name]
+        median = statistics.median(values)
+        ratio = statistics.median(
+            native / other for native, other in zip(rates["native"], values, strict=True)
+        )
+        spread = (max(values) - min(values)) / median
+        call = 1e6 * num_envs * row.steps_per_call / median
+        print(f"  {row.name:30}{median / 1e6:>10.3f}  {spread:>8.0%}{call:>12.2f}{ratio:>10.2f}")
+        results.append(
+            {
+                "num_envs": num_envs,
+                "name": row.name,
+                "threads": row.threads,
+                "steps_per_second": median,
+                "spread": spread,
+                "microseconds_per_call": call,
+                "native_over_this": ratio,
+                "rounds": values,
+            }
+        )
+    return results
+
+
+def _calls_per_second(step: Step, seconds: float) -> float:
+    """Calls a second over about `seconds`, at least one call; the clock is read seldom."""
+    calls, batch = 0, 1
+    start = time.perf_counter()
+    while True:
+        for _ in range(batch):
+            step()
+        calls += batch
+        elapsed = time.perf_counter() - start
+        if elapsed >= seconds:
+            return calls / elapsed
+        # Aim the next batch at a quarter of the time that is left.
+        batch = max(1, int((seconds - elapsed) / 4 * calls / elapsed))

@@ -1,0 +1,172 @@
+"""The command line: help that teaches, one clear line for each mistake, results as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastmaze.cli import COMMANDS, main
+
+HIDE_TORCH_AND_NUMBA = """
+from importlib.machinery import PathFinder
+
+find_spec = PathFinder.find_spec
+
+def find_others(name, path=None, target=None):
+    return None if name in ("torch", "numba") else find_spec(name, path, target)
+
+PathFinder.find_spec = find_others
+"""
+
+
+def run(*args: str | Path, **kwargs: Any) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own."""
+    command = [sys.executable, "-m", "fastmaze", *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **kwargs)
+
+
+@pytest.mark.parametrize("args", [[], ["--help"], ["-h"]])
+def test_help_names_every_command(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(args) == 0
+    out = capsys.readouterr().out
+    assert all(command in out for command in COMMANDS)
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    from fastmaze import __version__
+
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"fastmaze {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["train"], ["--length", "--resume", "--json", "corridor"]),
+        (["evaluate"], ["RUN", "--episodes", "--json"]),
+        (["bench"], ["envs"]),
+        (["play"], ["--length", "--run", "Arrow keys"]),
+        (["doctor"], ["--json"]),
+    ],
+)
+def test_help_of_each_command(
+    command: list[str], words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        status = main([*command, "--help"])
+    except SystemExit as end:
+        status = int(end.code or 0)
+    assert status == 0
+    out = capsys.readouterr().out
+    assert all(word in out for word in words)
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["fly"], "no command 'fly'"),
+        (["bench", "planes"], "no benchmark 'planes'"),
+        (["train", "--length", "0"], "length"),
+        (["train", "--task", "ActiveTMaze", "--length", "-3"], "length"),
+        (["train", "--task", "TMazes"], "TMaze"),
+        (["train", "--resume", "{tmp}/none"], "none"),
+        (["train", "--resume", "{tmp}", "--length", "9"], "--resume"),
+        (["train", "--run-dir", "{tmp}/file/run"], "{tmp}/file/run"),
+        (["train", "--json", "{tmp}/none/x.json"], "--json"),
+        (["evaluate", "{tmp}/none"], "none"),
+        (["evaluate", "{tmp}"], "{tmp}"),
+        (["evaluate", "{tmp}/file"], "{tmp}/file"),
+        (["evaluate", "{tmp}", "--json", "{tmp}"], "--json"),
+        (["play", "TMazes"], "TMaze"),
+        (["play", "PassiveTMaze", "--length", "0"], "length"),
+        (["play", "TMaze", "--task-options", "penalty", "1"], "penalty"),
+        (["play", "--run", "{tmp}/none"], "none"),
+        (["play", "--run", "{tmp}", "--fps", "-1"], "fps"),
+        (["play", "ActiveTMaze", "--run", "{tmp}"], "--run"),
+        (["doctor", "--json", "{tmp}"], "--json"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(
+    args: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And nothing is left behind."""
+    (tmp_path / "file").write_text("not a checkpoint")
+    before = sorted(tmp_path.rglob("*"))
+    assert main([arg.replace("{tmp}", str(tmp_path)) for arg in args]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert len(captured.err.splitlines()) == 1
+    assert words.replace("{tmp}", str(tmp_path)) in captured.err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("args", [["train", "--lenght", "3"], ["evaluate"], ["doctor", "now"]])
+def test_unknown_and_missing_arguments(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(args)
+    assert end.value.code == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_traceback_on_demand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FASTMAZE_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="length"):
+        main(["train", "--length", "0"])
+
+
+def test_train_evaluate_resume_and_replay(tmp_path: Path) -> None:
+    """A whole life: train, evaluate, train no further, and watch the agent."""
+    run_dir, out = tmp_path / "run", tmp_path / "out.json"
+    budget = ["--num-episodes", "64", "--num-threads", "1", "--eval-episodes", "32"]
+    trained = run("train", "--length", 2, *budget, "--run-dir", run_dir, "--json", out)
+    assert trained.returncode == 0, trained.stderr
+    result = json.loads(out.read_text())
+    assert result["run_dir"] == str(run_dir)
+    assert (run_dir / "learning_curve.png").stat().st_size > 1000
+    for command in ("evaluate", "train --resume", "tensorboard"):
+        assert command in trained.stdout
+
+    assert main(["train", "--length", "2", *budget, "--run-dir", str(run_dir)]) == 2
+
+    assert main(["evaluate", str(run_dir), "--episodes", "16", "--json", str(out)]) == 0
+    evaluated = json.loads(out.read_text())
+    assert evaluated["num_episodes"] == 16
+    assert 0 <= evaluated["success"] <= 1
+
+    assert main(["train", "--resume", str(run_dir), "--json", str(out)]) == 0
+    assert json.loads(out.read_text())["updates"] == result["updates"]
+
+    watched = run("play", "--run", run_dir, "--seed", 1)
+    assert watched.returncode == 0, watched.stderr
+    assert watched.stdout.count("observes [") == 4  # at the start and after three steps
+    assert watched.stdout.count("●") == 4
+    assert "the goal." in watched.stdout.splitlines()[-2]
+
+
+def test_doctor_works_without_torch_and_train_says_what_to_install(tmp_path: Path) -> None:
+    """Both are hidden, by a finder that finds neither, in processes whose path begins here."""
+    (tmp_path / "sitecustomize.py").write_text(HIDE_TORCH_AND_NUMBA)
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    doctor = run("doctor", "--json", tmp_path / "findings.json", env=env)
+    assert doctor.returncode == 0, doctor.stderr
+    assert "torch does not load" in doctor.stdout
+    findings = json.loads((tmp_path / "findings.json").read_text())
+    assert findings["backends"]["native"]["works"]
+    assert 'pip install "fastmaze[numba]"' in findings["backends"]["numba"]["detail"]
+    train = run("train", env=env)
+    assert train.returncode == 2
+    assert 'pip install "fastmaze[train]"' in train.stderr
+    assert len(train.stderr.splitlines()) == 1
+
+
+def test_closed_pipe_is_quiet() -> None:
+    """`fastmaze play … | head` ends without a complaint."""
+    command = f"yes ddd | head -2000 | {sys.executable} -m fastmaze play PassiveTMaze | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
