@@ -89,13 +89,12 @@ class _Walk:
         so_far = maze.statistics()
         reward = "-" if self._reward is None else f"{self._reward:+.3g}"
         lines = [
-            _draw(spec, scene, self._screen, show_goal=self._over),
             _what_is_seen(spec, self._obs.tolist(), scene.cue),
             f"reward {reward}   return {so_far.episode_return:+.3g}   "
             f"steps left {spec.episode_length - maze.t}",
             f"{_verdict(so_far)} Enter: new maze   q: quit" if self._over else _KEYS,
         ]
-        self._screen.show("\n".join(lines))
+        self._screen.show(_page(spec, scene, self._screen, lines, show_goal=self._over))
 
 
 def replay(run: Path, *, seed: int = 0, length: int | None = None, fps: float = 6.0) -> int:
@@ -142,26 +141,28 @@ def _frames(episode: GreedyEpisode, screen: Screen) -> Iterator[str]:
             doing = f"goes {ARROWS[chosen]}   values {ranked}"
         else:
             doing = "reached the goal." if episode.success else "missed the goal."
-        yield "\n".join(
-            [
-                _draw(spec, scene, screen, show_goal=True),
-                _what_is_seen(spec, obs, scene.cue),
-                f"return {total:+.3g}   steps left {spec.episode_length - t}",
-                doing,
-            ]
-        )
+        lines = [
+            _what_is_seen(spec, obs, scene.cue),
+            f"return {total:+.3g}   steps left {spec.episode_length - t}",
+            doing,
+        ]
+        yield _page(spec, scene, screen, lines, show_goal=True)
 
 
-def _draw(spec: TMazeSpec, scene: Scene, screen: Screen, *, show_goal: bool) -> str:
-    """The maze, as wide as the terminal allows."""
-    fitting = (shutil.get_terminal_size().columns - 5) // 3
-    return draw_text(
+def _page(
+    spec: TMazeSpec, scene: Scene, screen: Screen, lines: list[str], *, show_goal: bool
+) -> str:
+    """The maze and the lines below it, all within the terminal's width."""
+    width = shutil.get_terminal_size().columns
+    maze = draw_text(
         spec,
         scene,
         COLOURED if screen.colours else PLAIN,
         show_goal=show_goal,
-        max_columns=min(fitting, MAX_COLUMNS),
+        max_columns=min((width - 5) // 3, MAX_COLUMNS),
     )
+    # A line that the terminal wrapped would spoil the count of lines to go back.
+    return "\n".join([maze, *(line[: width - 1] for line in lines)])
 
 
 def _what_is_seen(spec: TMazeSpec, obs: Sequence[float], cue: int) -> str:

@@ -120,33 +120,46 @@ def test_traceback_on_demand(monkeypatch: pytest.MonkeyPatch) -> None:
         main(["train", "--length", "0"])
 
 
-def test_train_evaluate_resume_and_replay(tmp_path: Path) -> None:
+def test_train_evaluate_resume_and_replay(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A whole life: train, evaluate, train no further, and watch the agent."""
-    run_dir, out = tmp_path / "run", tmp_path / "out.json"
-    budget = ["--num-episodes", "64", "--num-threads", "1", "--eval-episodes", "32"]
-    trained = run("train", "--length", 2, *budget, "--run-dir", run_dir, "--json", out)
-    assert trained.returncode == 0, trained.stderr
+    run_dir, out = str(tmp_path / "run"), tmp_path / "out.json"
+    budget = ["--length", "2", "--num-episodes", "64", "--num-threads", "1", "--run-dir", run_dir]
+    assert main(["train", *budget, "--json", str(out)]) == 0
     result = json.loads(out.read_text())
-    assert result["run_dir"] == str(run_dir)
-    assert (run_dir / "learning_curve.png").stat().st_size > 1000
-    for command in ("evaluate", "train --resume", "tensorboard"):
-        assert command in trained.stdout
+    assert result["run_dir"] == run_dir
+    assert (tmp_path / "run" / "learning_curve.png").stat().st_size > 1000
+    words = capsys.readouterr().out
+    for command in (f"evaluate {run_dir}", f"train --resume {run_dir}", "tensorboard"):
+        assert command in words
 
-    assert main(["train", "--length", "2", *budget, "--run-dir", str(run_dir)]) == 2
+    assert main(["train", *budget]) == 2  # the directory is taken
 
-    assert main(["evaluate", str(run_dir), "--episodes", "16", "--json", str(out)]) == 0
+    assert main(["evaluate", run_dir, "--episodes", "16", "--json", str(out)]) == 0
     evaluated = json.loads(out.read_text())
     assert evaluated["num_episodes"] == 16
     assert 0 <= evaluated["success"] <= 1
 
-    assert main(["train", "--resume", str(run_dir), "--json", str(out)]) == 0
+    assert main(["train", "--resume", run_dir, "--json", str(out)]) == 0
     assert json.loads(out.read_text())["updates"] == result["updates"]
 
-    watched = run("play", "--run", run_dir, "--seed", 1)
-    assert watched.returncode == 0, watched.stderr
-    assert watched.stdout.count("observes [") == 4  # at the start and after three steps
-    assert watched.stdout.count("●") == 4
-    assert "the goal." in watched.stdout.splitlines()[-2]
+    capsys.readouterr()
+    assert main(["play", "--run", run_dir, "--seed", "1"]) == 0
+    frames = capsys.readouterr().out.strip().split("\n\n")
+    assert len(frames) == 4  # at the start and after each of three steps
+    assert all("observes [" in frame and frame.count("●") == 1 for frame in frames)
+    assert ["values" in frame for frame in frames] == [True, True, True, False]
+    assert frames[-1].endswith("the goal.")
+
+
+def test_bench_envs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A benchmark too short to mean anything runs and writes its figures."""
+    out = tmp_path / "bench.json"
+    short = ["--num-envs", "8", "--rounds", "1", "--seconds", "0.001", "--no-peers"]
+    assert main(["bench", "envs", *short, "--json", str(out)]) == 0
+    assert "native" in capsys.readouterr().out
+    assert json.loads(out.read_text())["config"]["num_envs"] == [8]
 
 
 def test_doctor_works_without_torch_and_train_says_what_to_install(tmp_path: Path) -> None:

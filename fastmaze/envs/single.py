@@ -8,13 +8,13 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 from gymnasium.error import ClosedEnvironmentError, ResetNeeded
-from gymnasium.spaces import Box, Discrete
 
 from fastmaze.envs.options import parse_single_options
 from fastmaze.envs.rendering import RENDER_MODES, Frame, Renderer, Scene
 from fastmaze.envs.seeding import check_seed, population_indices
+from fastmaze.envs.spaces import action_space, observation_space
 from fastmaze.reference.tmaze import TMaze
-from fastmaze.specs import NUM_ACTIONS, make_spec
+from fastmaze.specs import make_spec
 
 Observation = npt.NDArray[np.float32]
 
@@ -62,10 +62,8 @@ class TMazeEnv(gymnasium.Env[Observation, np.int64]):
         self.task_spec = make_spec(task, **task_options)
         self.render_mode = render_mode
         self.maze = TMaze(self.task_spec, int(population_indices(env_index, 1, "env_index")[0]))
-        low = np.array(self.task_spec.obs_low, np.float32)
-        high = np.array(self.task_spec.obs_high, np.float32)
-        self.observation_space = Box(low, high, dtype=np.float32)
-        self.action_space = Discrete(NUM_ACTIONS)
+        self.observation_space = observation_space(self.task_spec)
+        self.action_space = action_space()
         self._renderer: Renderer | None = None
         self._was_reset = False
         self._closed = False

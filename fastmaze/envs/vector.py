@@ -13,7 +13,6 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 from gymnasium.error import ClosedEnvironmentError, ResetNeeded
-from gymnasium.spaces import Box, Discrete
 from gymnasium.vector.utils import batch_space
 
 from fastmaze.envs.backends import make_backend
@@ -23,7 +22,8 @@ from fastmaze.envs.infos import episode_info
 from fastmaze.envs.options import parse_vector_options
 from fastmaze.envs.rendering import RENDER_MODES, Frame, Renderer, Scene
 from fastmaze.envs.seeding import population_indices, population_streams, seed_streams
-from fastmaze.specs import NUM_ACTIONS, TMazeSpec, make_spec
+from fastmaze.envs.spaces import action_space, observation_space
+from fastmaze.specs import TMazeSpec, make_spec
 
 try:
     from gymnasium.vector import AutoresetMode
@@ -32,6 +32,8 @@ except ImportError as error:
         f"the vector envs need gymnasium >= 1.1, found {gymnasium.__version__}: "
         'pip install "gymnasium>=1.1"'
     ) from error
+
+_FLOAT32, _BOOL = np.dtype(np.float32), np.dtype(np.bool_)
 
 StepResult = tuple[Array, Array, Array, Array, dict[str, Any]]
 
@@ -152,10 +154,8 @@ class FastMazeVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         self._copy = bool(copy)
         self._was_reset = False
 
-        low = np.array(task_spec.obs_low, np.float32)
-        high = np.array(task_spec.obs_high, np.float32)
-        self.single_observation_space = Box(low, high, dtype=np.float32)
-        self.single_action_space = Discrete(NUM_ACTIONS)
+        self.single_observation_space = observation_space(task_spec)
+        self.single_action_space = action_space()
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self._attach(backend)
@@ -241,7 +241,11 @@ class FastMazeVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         if type(actions) is not np.ndarray:
             actions = np.asarray(actions)
         buffers = self._new_buffers() if self._copy else self._buffers
-        if self.step_into(actions, *buffers, self._final_obs):
+        try:
+            num_ended = self._step(actions, *buffers, self._final_obs)
+        except RuntimeError as error:
+            self._raise_refused(error)
+        if num_ended:
             return *buffers, episode_info(self.statistics, buffers[2], self._final_obs)
         return *buffers, {}
 
@@ -386,10 +390,10 @@ class FastMazeVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         """Uninitialised obs, reward, terminated, truncated."""
         n = self.num_envs
         return (
-            np.empty(self._obs_shape, np.float32),
-            np.empty(n, np.float32),
-            np.empty(n, np.bool_),
-            np.empty(n, np.bool_),
+            np.empty(self._obs_shape, _FLOAT32),
+            np.empty(n, _FLOAT32),
+            np.empty(n, _BOOL),
+            np.empty(n, _BOOL),
         )
 
     def _raise_refused(self, error: RuntimeError) -> NoReturn:

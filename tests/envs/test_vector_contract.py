@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from gymnasium.wrappers.vector import RecordEpisodeStatistics
+from gymnasium.wrappers.vector import DictInfoToList, RecordEpisodeStatistics
 
 import fastmaze
 
@@ -215,6 +215,21 @@ def test_gymnasiums_statistics_wrapper(mode: str) -> None:
     ours = info["final_info"] if mode == "SameStep" else info
     np.testing.assert_array_equal(info["episode"]["l"], ours["episode_length"])
     np.testing.assert_allclose(info["episode"]["r"], ours["episode_return"], atol=1e-6)
+
+
+@every_mode
+def test_gymnasiums_info_wrapper(mode: str) -> None:
+    """DictInfoToList takes the infos apart without loss."""
+    envs = DictInfoToList(make(mode=mode, num_envs=2))
+    envs.reset(seed=0)
+    for _ in range(4):
+        *_, infos = envs.step(np.zeros(2, np.int64))
+    assert len(infos) == 2
+    for info in infos:
+        inner = info["final_info"] if mode == "SameStep" else info
+        assert inner["episode_length"] == 4
+        assert inner["cue_seen"]
+        assert ("final_obs" in info) == (mode == "SameStep")
 
 
 # Seeds and options

@@ -33,9 +33,7 @@ def test_known_answers(
 
 
 @given(st.tuples(word, word, word, word), st.tuples(word, word))
-def test_native_equals_readable(
-    counter: tuple[int, int, int, int], key: tuple[int, int]
-) -> None:
+def test_native_equals_readable(counter: tuple[int, int, int, int], key: tuple[int, int]) -> None:
     assert _native.philox4x32(*counter, *key) == philox4x32(counter, key)
 
 
