@@ -41,8 +41,9 @@ class GPT(nn.Module):
             "learned" (added, up to `max_length`) or "rotary" (queries and keys turned).
         max_length: T + 1, the most tokens of a sequence; bounds positions "learned" only.
         dropout: chance of dropping an embedding, an attention weight, or a block's output.
-        init_std: standard deviation of the initial weights. GPT-2's 0.02 makes attention nearly
-            uniform and what it adds tiny; about 1 / sqrt(width) lets it see single steps at once.
+        attention_std: standard deviation of attention's initial weights. GPT-2's 0.02 makes it
+            nearly uniform and what it adds tiny, so that one step among many is hardly seen;
+            about 1 / sqrt(width) tells steps apart from the start. All other weights have 0.02.
         attention_impl: which attention kernel to use.
     """
 
@@ -56,7 +57,7 @@ class GPT(nn.Module):
         positions: Positions,
         max_length: int,
         dropout: float,
-        init_std: float = 0.02,
+        attention_std: float = 0.02,
         attention_impl: AttentionImpl = "auto",
     ) -> None:
         super().__init__()
@@ -80,9 +81,12 @@ class GPT(nn.Module):
         self._cached_sines: Tensor | None = None
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
-                nn.init.normal_(module.weight, std=init_std)
+                nn.init.normal_(module.weight, std=0.02)
             if isinstance(module, nn.Linear):
                 nn.init.zeros_(module.bias)
+        for block in self.blocks:
+            nn.init.normal_(cast(Block, block).qkv.weight, std=attention_std)
+            nn.init.normal_(cast(Block, block).project.weight, std=attention_std)
 
     def forward(self, x: Tensor) -> Tensor:
         """Encodes whole sequences: float32 [B, T, E] to float32 [B, T, F]."""

@@ -25,7 +25,7 @@ def build_network(config: TrainConfig) -> QNetwork:
             positions=hyper.positions,
             max_length=spec.episode_length + 1,
             dropout=hyper.dropout,
-            init_std=hyper.init_std,
+            attention_std=hyper.attention_std,
             attention_impl=config.attention_impl,
         )
     else:

@@ -30,7 +30,7 @@ class Hyperparameters:
     action_width: int
     head_widths: tuple[int, ...]
     positions: Positions
-    init_std: float
+    attention_std: float
     lstm_init: LSTMInit
     dropout: float
     separate_forwards: bool
@@ -75,7 +75,7 @@ def default(spec: TMazeSpec, model: ModelName) -> Hyperparameters:
         action_width=64,
         head_widths=(256, 256),
         positions="none",
-        init_std=0.08,
+        attention_std=0.08,
         lstm_init="chrono",
         dropout=0.0,
         separate_forwards=False,
@@ -84,7 +84,7 @@ def default(spec: TMazeSpec, model: ModelName) -> Hyperparameters:
         trace=1.0 if fetch else 0.0,
         n_step=1,
         reward_scale=T / 10,
-        learning_rate=5e-4,
+        learning_rate=3e-4,
         adam_beta2=0.95,
         warmup_updates=20,
         final_learning_rate=0.1,
@@ -128,7 +128,7 @@ def paper(spec: TMazeSpec, model: ModelName) -> Hyperparameters:
         action_width=64 if gpt else 16,
         head_widths=(256, 256),
         positions="sinusoidal",
-        init_std=0.02,
+        attention_std=0.02,
         lstm_init="orthogonal",
         dropout=0.1 if gpt else 0.0,
         separate_forwards=True,

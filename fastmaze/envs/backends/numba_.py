@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from collections.abc import Callable
@@ -47,7 +48,9 @@ class NumbaBackend:
     def __init__(self, spec: TMazeSpec, num_envs: int, mode: Mode, num_threads: int = 1) -> None:
         self.spec, self.num_envs, self.mode = spec, check_count("num_envs", num_envs), mode
         self._num_threads = check_count("num_threads", num_threads)
-        self._kernels = numba_kernels.make_kernels(view_of(spec), spec.add_timestep, rule_of(spec))
+        self._kind = (view_of(spec), spec.add_timestep, rule_of(spec))
+        self._kernels = numba_kernels.make_kernels(*self._kind[:2])
+        self._steppers: dict[Any, Callable[..., int]] = {}
         self._numbers = np.array([spec.junction, spec.oracle_length, spec.episode_length], np.int32)
         step_rewards = (
             0.0,
@@ -56,12 +59,14 @@ class NumbaBackend:
             spec.penalty + spec.distract_reward,
         )
         self._rewards = np.array([spec.goal_reward, *step_rewards], np.float32)
+        self._obs_shape = (num_envs, spec.obs_dim)
         self._amounts = np.array([spec.penalty, spec.distract_reward, spec.goal_reward])
         arrays = {name: np.zeros(num_envs, dtype) for name, dtype in FIELDS}
         arrays["episode"][:] = NEVER_RESET
         arrays["x"][:] = spec.oracle_length
         arrays["t"][:] = spec.episode_length
         arrays["flags"][:] = 1 | (16 if spec.oracle_length == 0 else 0)
+        self._narrowed = np.empty(num_envs, np.uint8)
         self._use(arrays)
         self.statistics = EpisodeStatistics(
             np.zeros(num_envs, np.float64),
@@ -69,9 +74,12 @@ class NumbaBackend:
             np.zeros(num_envs, np.bool_),
             np.zeros(num_envs, np.bool_),
         )
-        self._narrowed = np.empty(num_envs, np.uint8)
         self._nothing = np.empty(0, np.float32)
         self._never_reset, self._over = num_envs, 0
+        self._waiting = True  # some reason not to step: see _check_ready
+        count = max(1, min(self._num_threads, num_envs // _LEAST_PER_THREAD))
+        bounds = [num_envs * i // count for i in range(count + 1)]
+        self._parts = list(itertools.pairwise(bounds))
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
         self._busy = threading.Lock()
         self._closed = False
@@ -125,13 +133,17 @@ class NumbaBackend:
         final_obs: Array | None = None,
     ) -> int:
         """See `Backend.step`."""
-        n = self.num_envs
-        self._check_step((n,), actions, obs, reward, terminated, truncated, final_obs)
-        self._check_ready(1)
-        if not self._busy.acquire(blocking=False):
+        if self._waiting:
+            self._check_ready(1)
+        if final_obs is not None:
+            _check_output("final_obs", final_obs, _FLOAT32, self._obs_shape)
+        if not self._busy.acquire(False):
             raise RuntimeError("the env is in use by another thread")
         try:
             return self._step(actions, obs, reward, terminated, truncated, final_obs)
+        except _Refused:
+            self._check_step((self.num_envs,), actions, obs, reward, terminated, truncated)
+            raise
         finally:
             self._busy.release()
 
@@ -147,12 +159,14 @@ class NumbaBackend:
         """See `Backend.unroll`."""
         steps = len(actions) if isinstance(actions, np.ndarray) and actions.ndim == 2 else 0
         shape = (steps, self.num_envs)
-        self._check_step(shape, actions, obs, reward, terminated, truncated, final_obs)
+        self._check_step(shape, actions, obs, reward, terminated, truncated)
+        if final_obs is not None:
+            _check_output("final_obs", final_obs, _FLOAT32, (*shape, self.spec.obs_dim))
         self._check_ready(steps)
         flat = actions.reshape(-1)
         if not numba_kernels.narrow(flat, np.empty(flat.size, np.uint8), 0, flat.size):
             _refuse_actions()
-        if not self._busy.acquire(blocking=False):
+        if not self._busy.acquire(False):
             raise RuntimeError("the env is in use by another thread")
         try:
             for s in range(steps):
@@ -200,13 +214,15 @@ class NumbaBackend:
         self._check_open()
         if self._pool is not None and self._pool[0] == os.getpid():
             self._pool[1].shutdown()
-        self._pool, self._closed = None, True
+        self._pool, self._closed, self._waiting = None, True, True
 
     def _use(self, arrays: dict[str, Array]) -> None:
         """Takes these arrays as the state, in the orders in which the kernels want them."""
         self._arrays = arrays
         self._state = tuple(arrays.values())
-        self._lanes = tuple(arrays[name] for name in _LANES)
+        lanes = tuple(arrays[name] for name in _LANES)
+        self._lanes = lanes
+        self._fixed = (self._numbers, self._rewards, *lanes, self._narrowed)
 
     def _step(
         self,
@@ -217,50 +233,64 @@ class NumbaBackend:
         truncated: Array,
         final_obs: Array | None,
     ) -> int:
-        """One step on checked arrays; refuses bad actions and shared memory before any change."""
-        parts = self._parts()
-        flat = obs.reshape(-1)
-        arrays = (
-            self._numbers, self._rewards, *self._lanes, actions, self._narrowed, flat, reward,
-            terminated, truncated,
-        )  # fmt: skip
-        if len(parts) == 1:
-            last = self._kernels.step(*arrays, 0, self.num_envs, False)
-        else:
-            # No part may move before all actions are known to be good.
-            narrow, narrowed = numba_kernels.narrow, self._narrowed
-            if not all(self._spread(parts, lambda a, b: narrow(actions, narrowed, a, b))):
+        """One step; refuses what it must before any change."""
+        stepper = self._steppers.get(getattr(actions, "dtype", None)) or self._stepper(actions)
+        arrays = (*self._fixed, actions, obs, reward, terminated, truncated)
+        try:
+            if len(self._parts) == 1:
+                last = stepper(*arrays, 0, self.num_envs, False)
+            else:
+                last = self._step_parts(stepper, arrays)
+        except TypeError as error:  # an array is not of the type that the loop is compiled for
+            raise _Refused from error
+        if last < 0:
+            if last == numba_kernels.BAD_ACTION:
                 _refuse_actions()
-            if numba_kernels.overlap(flat, reward, terminated, truncated):
-                _refuse_shared_memory()
-            last = max(self._spread(parts, lambda a, b: self._kernels.step(*arrays, a, b, True)))
-        if last == numba_kernels.BAD_ACTION:
-            _refuse_actions()
-        if last == numba_kernels.SHARED_MEMORY:
-            _refuse_shared_memory()
+            if last == numba_kernels.SHARED_MEMORY:
+                raise ValueError(
+                    "obs, reward, terminated and truncated: expected separate arrays, "
+                    "got shared memory"
+                )
+            raise _Refused
         if last < self.spec.episode_length:
             return 0
         final = self._nothing if final_obs is None else final_obs.reshape(-1)
         finished: int = self._kernels.finish(
-            self._numbers, self._amounts, self.mode == "SameStep", *self._state, flat, reward,
-            terminated, final, *self.statistics, 0, self.num_envs,
+            self._numbers, self._amounts, self.mode == "SameStep", *self._state, obs.reshape(-1),
+            reward, terminated, final, *self.statistics, 0, self.num_envs,
         )  # fmt: skip
         self._over = finished if self.mode == "Disabled" else 0
+        self._waiting = self._over > 0
         return finished
 
-    def _parts(self) -> list[tuple[int, int]]:
-        """The bounds of each thread's envs."""
-        n = self.num_envs
-        count = max(1, min(self._num_threads, n // _LEAST_PER_THREAD))
-        return [(n * i // count, n * (i + 1) // count) for i in range(count)]
+    def _step_parts(self, stepper: Callable[..., int], arrays: tuple[Array, ...]) -> int:
+        """The step on several threads: no part may move before all actions are known to be good."""
+        narrowed, actions, obs, reward, terminated, truncated = arrays[-6:]
+        refusal: int = stepper(*arrays, 0, 0, True)  # checks the shapes, steps nothing
+        if refusal < 0:
+            return refusal
+        if numba_kernels.overlap(obs.reshape(-1), reward, terminated, truncated):
+            return numba_kernels.SHARED_MEMORY
+        narrow = numba_kernels.narrow
+        if not all(self._spread(lambda a, b: narrow(actions, narrowed, a, b))):
+            return numba_kernels.BAD_ACTION
+        return int(max(self._spread(lambda a, b: stepper(*arrays, a, b, True))))
 
-    def _spread(self, parts: list[tuple[int, int]], work: Callable[[int, int], Any]) -> list[Any]:
+    def _stepper(self, actions: Any) -> Callable[..., int]:
+        """The loop for this dtype of actions, compiled when it is first asked for."""
+        if type(actions) is not np.ndarray or actions.dtype not in _ACTION_DTYPES:
+            raise _Refused
+        stepper = numba_kernels.make_step(*self._kind, actions.dtype.name)
+        self._steppers[actions.dtype] = stepper
+        return stepper
+
+    def _spread(self, work: Callable[[int, int], Any]) -> list[Any]:
         """Runs `work(begin, end)` on every part, the first on this thread."""
         # A forked child has the pool's object but none of its threads.
         if self._pool is None or self._pool[0] != os.getpid():
             self._pool = (os.getpid(), ThreadPoolExecutor(self._num_threads - 1))
-        others = [self._pool[1].submit(work, *part) for part in parts[1:]]
-        first = work(*parts[0])
+        others = [self._pool[1].submit(work, *part) for part in self._parts[1:]]
+        first = work(*self._parts[0])
         return [first, *(other.result() for other in others)]
 
     def _check_step(
@@ -271,8 +301,8 @@ class NumbaBackend:
         reward: Array,
         terminated: Array,
         truncated: Array,
-        final_obs: Array | None,
     ) -> None:
+        """Names the array that is wrong, if one is."""
         self._check_open()
         obs_shape = (*shape, self.spec.obs_dim)
         if not (
@@ -286,10 +316,9 @@ class NumbaBackend:
         _check_output("reward", reward, _FLOAT32, shape)
         _check_output("terminated", terminated, _BOOL, shape)
         _check_output("truncated", truncated, _BOOL, shape)
-        if final_obs is not None:
-            _check_output("final_obs", final_obs, _FLOAT32, obs_shape)
 
     def _check_ready(self, steps: int) -> None:
+        self._check_open()
         if self._never_reset:
             raise RuntimeError(
                 f"step: call reset first ({self._never_reset} envs were never reset)"
@@ -340,6 +369,7 @@ class NumbaBackend:
         self._never_reset = int(np.count_nonzero(waiting))
         over = ~waiting & (self._arrays["t"] >= self.spec.episode_length)
         self._over = int(np.count_nonzero(over)) if self.mode == "Disabled" else 0
+        self._waiting = self._never_reset > 0 or self._over > 0
 
 
 def _check_output(name: str, array: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
@@ -357,7 +387,5 @@ def _refuse_actions() -> NoReturn:
     raise ValueError("actions: expected every action to be 0, 1, 2 or 3")
 
 
-def _refuse_shared_memory() -> NoReturn:
-    raise ValueError(
-        "obs, reward, terminated and truncated: expected separate arrays, got shared memory"
-    )
+class _Refused(TypeError):
+    """The compiled loop does not take these arrays; `_check_step` finds out why."""

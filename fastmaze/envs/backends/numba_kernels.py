@@ -18,14 +18,13 @@ import numpy as np
 I0, I1, I2, I3, I4 = (np.int32(i) for i in range(5))
 _F0 = np.float32(0)
 
-BAD_ACTION, SHARED_MEMORY = -1, -2
-"""What `Kernels.step` returns, instead of the latest clock, when it refuses and changes nothing."""
+BAD_ACTION, SHARED_MEMORY, BAD_SHAPE = -1, -2, -3
+"""What a step returns, instead of the latest clock, when it refuses and changes nothing."""
 
 
 class Kernels(NamedTuple):
-    """The compiled loops for one kind of task."""
+    """The compiled loops for one kind of task, but the one that steps."""
 
-    step: Callable[..., int]
     finish: Callable[..., int]
     observe: Callable[..., None]
 
@@ -131,15 +130,26 @@ def write_observation(
 
 
 @functools.cache
-def make_kernels(view: int, add_timestep: bool, rule: int) -> Kernels:
-    """The loops for one kind of task; `view` and `rule` number those of csrc/tmaze.hpp.
+def make_step(view: int, add_timestep: bool, rule: int, action: str) -> Callable[..., int]:
+    """The loop over envs for one kind of task and one dtype of actions.
 
-    The loops close over plain numbers only: Numba cannot find on disk what closes over functions.
+    `view` and `rule` number those of csrc/tmaze.hpp. The loop is compiled for one signature: arrays
+    of any other dtype, read-only or not contiguous ones are a TypeError, so a step need not check
+    them. It closes over plain numbers only: Numba cannot find on disk what closes over functions.
+
+    Returns:
+        A function that steps the envs [begin, end) and returns their latest clock, or BAD_SHAPE,
+        SHARED_MEMORY or BAD_ACTION, in which case nothing has changed.
     """
     by_action, distracting = rule == 2, rule == 1
     dim = (2 if view == 0 else 3) + add_timestep
+    int32, float32, flag = numba.int32[::1], numba.float32[::1], numba.boolean[::1]
+    signature = numba.int64(
+        int32, float32, *[int32] * 5, numba.uint8[::1], getattr(numba, action)[::1],
+        numba.float32[:, ::1], float32, flag, flag, numba.int64, numba.int64, numba.boolean,
+    )  # fmt: skip
 
-    @numba.njit(nogil=True, cache=True)
+    @numba.njit([signature], nogil=True, cache=True)
     def step(
         numbers: Any,
         rewards: Any,
@@ -148,8 +158,8 @@ def make_kernels(view: int, add_timestep: bool, rule: int) -> Kernels:
         all_flags: Any,
         penalties: Any,
         distractions: Any,
-        actions: Any,
         narrowed: Any,
+        actions: Any,
         obs: Any,
         reward: Any,
         terminated: Any,
@@ -158,8 +168,13 @@ def make_kernels(view: int, add_timestep: bool, rule: int) -> Kernels:
         end: int,
         checked: bool,
     ) -> int:
+        n = xs.size
+        same = actions.size == n and reward.size == n and terminated.size == n
+        if not (same and truncated.size == n and obs.shape == (n, dim)):
+            return BAD_SHAPE
+        flat = obs.reshape(-1)
         if not checked:
-            if overlap(obs, reward, terminated, truncated):
+            if overlap(flat, reward, terminated, truncated):
                 return SHARED_MEMORY
             if not narrow(actions, narrowed, begin, end):
                 return BAD_ACTION
@@ -168,7 +183,11 @@ def make_kernels(view: int, add_timestep: bool, rule: int) -> Kernels:
         idle, late, lured, lured_late = rewards[1], rewards[2], rewards[3], rewards[4]
         xs, ts, all_flags = xs[begin:end], ts[begin:end], all_flags[begin:end]
         penalties, distractions = penalties[begin:end], distractions[begin:end]
-        narrowed, obs, reward = narrowed[begin:end], obs[begin * dim : end * dim], reward[begin:end]
+        narrowed, flat, reward = (
+            narrowed[begin:end],
+            flat[begin * dim : end * dim],
+            reward[begin:end],
+        )
         terminated, truncated = terminated[begin:end], truncated[begin:end]
         last = I0
         for i in range(narrowed.size):
@@ -205,12 +224,20 @@ def make_kernels(view: int, add_timestep: bool, rule: int) -> Kernels:
             visiting = I2 if cue == I0 else I1
             seen = visiting if x == I0 else min(cue, I1)
             flags = np.int32(np.int32(y + I1) | (flags & I4) | np.int32(seen << I3))
-            write_observation(view, add_timestep, junction, x, t, flags, obs, i * dim)
+            write_observation(view, add_timestep, junction, x, t, flags, flat, i * dim)
             xs[i] = x
             ts[i] = t
             all_flags[i] = flags
             last = max(last, t)
         return int(last)
+
+    return step
+
+
+@functools.cache
+def make_kernels(view: int, add_timestep: bool) -> Kernels:
+    """The seldom loops for one kind of task; see `make_step`."""
+    dim = (2 if view == 0 else 3) + add_timestep
 
     @numba.njit(nogil=True, cache=True)
     def finish(
@@ -272,7 +299,7 @@ def make_kernels(view: int, add_timestep: bool, rule: int) -> Kernels:
         for i in range(begin, end):
             write_observation(view, add_timestep, numbers[0], x[i], t[i], flags[i], obs, i * dim)
 
-    return Kernels(step, finish, observe)
+    return Kernels(finish, observe)
 
 
 @numba.njit(nogil=True, cache=True)
