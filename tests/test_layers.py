@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "reference": ("specs", "reference"),
     "envs.backends": ("specs", "reference", "envs.backends", "_native"),
     "envs": ("specs", "reference", "envs"),
-    "bench": ("specs", "reference", "envs", "bench", "_native", "commands.results"),
+    "bench": ("specs", "reference", "envs", "bench", "_native", "results"),
     "models": ("kernels", "models"),
     "agents": ("models", "agents"),
     "training": ("specs", "reference", "envs", "models", "agents", "training"),

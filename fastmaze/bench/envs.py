@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from fastmaze.bench import contenders, peers
 from fastmaze.bench.contenders import Make, Step, Unavailable
 from fastmaze.bench.machine import describe
-from fastmaze.commands.results import check_json_path, write_json
+from fastmaze.results import check_json_path, write_json
 from fastmaze.specs import TMazeSpec, make_spec
 
 

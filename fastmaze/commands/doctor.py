@@ -8,8 +8,8 @@ from pathlib import Path
 
 import tyro
 
-from fastmaze.commands.results import check_json_path, write_json
 from fastmaze.doctor import examine, report
+from fastmaze.results import check_json_path, write_json
 
 
 @dataclass(frozen=True, kw_only=True)

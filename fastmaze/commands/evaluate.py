@@ -9,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from fastmaze.commands.results import check_json_path, write_json
+from fastmaze.results import check_json_path, write_json
 from fastmaze.training import evaluate
 
 

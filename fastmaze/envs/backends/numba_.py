@@ -18,8 +18,8 @@ from fastmaze.envs.backends.state import (
     FIELDS,
     NEVER_RESET,
     add_header,
+    load_arrays,
     rule_of,
-    strip_header,
     view_of,
 )
 from fastmaze.envs.backends.validation import ACTION_TYPES, check_array, check_count, check_goals
@@ -193,14 +193,7 @@ class NumbaBackend:
     def set_state(self, state: Array) -> None:
         """See `Backend.set_state`."""
         self._check_open()
-        saved = strip_header(state, self.spec, self.num_envs, self.mode)
-        arrays, at = {}, 0
-        for name, dtype in FIELDS:
-            size = self.num_envs * np.dtype(dtype).itemsize
-            arrays[name] = saved[at : at + size].copy().view(dtype)
-            at += size
-        self._check_arrays(arrays)
-        self._use(arrays)
+        self._use(load_arrays(state, self.spec, self.num_envs, self.mode))
         self._count_waiting()
 
     def positions(self) -> npt.NDArray[np.int32]:
@@ -346,23 +339,6 @@ class NumbaBackend:
     def _check_open(self) -> None:
         if self._closed:
             raise RuntimeError("the env is closed")
-
-    def _check_arrays(self, arrays: dict[str, Array]) -> None:
-        """Refuses a state that no episode of this task can reach."""
-        x, t, flags, start = (arrays[name] for name in ("x", "t", "flags", "start"))
-        waiting = arrays["episode"] == NEVER_RESET
-        length, junction = self.spec.episode_length, self.spec.junction
-        latest = np.where(waiting | (self.mode != "SameStep"), length, length - 1)
-        y = (flags & 3) - 1
-        good = (x >= 0) & (x <= junction) & (flags >= 0) & (y <= 1) & (flags >> 3 <= 2)
-        good &= ((y == 0) | (x == junction)) & (start >= 0) & (start <= t) & (t <= latest)
-        for name in ("penalties", "distractions"):
-            good &= (arrays[name] >= 0) & (arrays[name] <= t)
-        if not good.all():
-            raise ValueError(
-                f"state: env {int(np.argmin(good))} holds values that no episode of this task "
-                "can reach"
-            )
 
     def _count_waiting(self) -> None:
         waiting = self._arrays["episode"] == NEVER_RESET

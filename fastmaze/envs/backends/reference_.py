@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmaze.envs.backends.base import Array, EpisodeStatistics, Mode
-from fastmaze.envs.backends.state import FIELDS, NEVER_RESET, add_header, strip_header
+from fastmaze.envs.backends.state import FIELDS, NEVER_RESET, add_header, load_arrays
 from fastmaze.envs.backends.validation import (
     check_actions,
     check_array,
@@ -119,7 +119,11 @@ class ReferenceBackend:
         for i, env in enumerate(self._envs):
             columns["key"][i], columns["index"][i] = env.seed, env.env_index
             columns["episode"][i] = env.episode if self._is_started(env) else NEVER_RESET
-            if self._is_started(env):
+            if not self._is_started(env):
+                # At the start, out of time: what every backend holds before the first reset.
+                columns["x"][i], columns["t"][i] = self.spec.oracle_length, self.spec.episode_length
+                columns["flags"][i] = 1 | (2 if self.spec.oracle_length == 0 else 0) << 3
+            else:
                 # The cue: 0 not yet seen, 1 seen before, 2 seen now.
                 cue = int(env.oracle_visited) + int(env.sees_cue)
                 columns["flags"][i] = (env.y + 1) | (env.goal_y == 1) << 2 | cue << 3
@@ -132,13 +136,8 @@ class ReferenceBackend:
     def set_state(self, state: Array) -> None:
         """Goes on from what `get_state` returned, of this or another backend."""
         self._check_open()
-        arrays = strip_header(state, self.spec, self.num_envs, self.mode)
-        columns: dict[str, list[int]] = {}
-        at = 0
-        for name, dtype in FIELDS:
-            size = self.num_envs * np.dtype(dtype).itemsize
-            columns[name] = np.frombuffer(arrays[at : at + size].tobytes(), dtype).tolist()
-            at += size
+        arrays = load_arrays(state, self.spec, self.num_envs, self.mode)
+        columns: dict[str, list[int]] = {name: array.tolist() for name, array in arrays.items()}
         for i, env in enumerate(self._envs):
             env.seed, env.env_index = columns["key"][i], columns["index"][i]
             episode = columns["episode"][i]

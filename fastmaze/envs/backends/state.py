@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from fastmaze.envs.backends.base import Mode
+from fastmaze.envs.backends.base import Array, Mode
 from fastmaze.specs import TMazeSpec
 
 FIELDS: Final = (
@@ -73,6 +73,35 @@ def strip_header(state: Any, spec: TMazeSpec, num_envs: int, mode: Mode) -> npt.
     if state.size != size:
         raise ValueError(f"state: expected shape ({size},), got {state.shape}")
     return np.ascontiguousarray(state[_HEADER.size :])
+
+
+def load_arrays(state: Any, spec: TMazeSpec, num_envs: int, mode: Mode) -> dict[str, Array]:
+    """The arrays of a saved batch by name, fresh ones, after checking every value.
+
+    Raises:
+        TypeError: as `strip_header`.
+        ValueError: as `strip_header`, or values that no episode of this task can reach.
+    """
+    saved = strip_header(state, spec, num_envs, mode)
+    arrays: dict[str, Array] = {}
+    at = 0
+    for name, dtype in FIELDS:
+        size = num_envs * np.dtype(dtype).itemsize
+        arrays[name] = np.frombuffer(saved[at : at + size].tobytes(), dtype).copy()
+        at += size
+    x, t, flags, start = (arrays[name] for name in ("x", "t", "flags", "start"))
+    waiting = arrays["episode"] == NEVER_RESET
+    latest = np.where(waiting | (mode != "SameStep"), spec.episode_length, spec.episode_length - 1)
+    y = (flags & 3) - 1
+    good = (x >= 0) & (x <= spec.junction) & (flags >= 0) & (y <= 1) & (flags >> 3 <= 2)
+    good &= ((y == 0) | (x == spec.junction)) & (start >= 0) & (start <= t) & (t <= latest)
+    for name in ("penalties", "distractions"):
+        good &= (arrays[name] >= 0) & (arrays[name] <= t)
+    if not good.all():
+        raise ValueError(
+            f"state: env {int(np.argmin(good))} holds values that no episode of this task can reach"
+        )
+    return arrays
 
 
 def view_of(spec: TMazeSpec) -> int:
