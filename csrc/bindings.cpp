@@ -6,7 +6,9 @@
 #include <atomic>
 #include <initializer_list>
 #include <memory>
+#include <stdexcept>
 #include <string>
+#include <system_error>
 
 #include "philox.hpp"
 #include "tmaze_batch.hpp"
@@ -117,6 +119,14 @@ void refuse_overlap(std::initializer_list<Extent> extents) {
     }
 }
 
+// A call at the wrong time, each with a Python class of its own in fastmaze.envs.backends.errors.
+struct Busy : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+struct Closed : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
 // The batch as Python sees it: one caller at a time, until it is closed.
 class PyBatch {
   public:
@@ -127,15 +137,19 @@ class PyBatch {
     class Use {
       public:
         explicit Use(PyBatch& owner) : owner_(owner) {
-            if (owner.busy_.test_and_set(std::memory_order_acquire)) {
-                throw std::runtime_error("the env is in use by another thread");
+            if (owner.busy_.exchange(true, std::memory_order_acquire)) {
+                throw Busy(owner.forks_ == ThreadPool::fork_count()
+                               ? "the env is in use by another thread"
+                               : "the process was forked in the middle of a call of this env: "
+                                 "close it and make a new one");
             }
+            owner.forks_ = ThreadPool::fork_count();
             if (!owner.batch_) {
-                owner.busy_.clear(std::memory_order_release);
-                throw std::runtime_error("the env is closed");
+                owner.busy_.store(false, std::memory_order_release);
+                throw Closed("the env is closed");
             }
         }
-        ~Use() { owner_.busy_.clear(std::memory_order_release); }
+        ~Use() { owner_.busy_.store(false, std::memory_order_release); }
         Use(const Use&) = delete;
         Use& operator=(const Use&) = delete;
         TMazeBatch* operator->() const { return owner_.batch_.get(); }
@@ -144,29 +158,38 @@ class PyBatch {
         PyBatch& owner_;
     };
 
-    void seed(const py::object& keys, const py::object& indices, const py::object& mask) {
-        const Use batch(*this);
-        const Argument key(keys, "keys"), index(indices, "indices");
-        const auto* k = key.data<uint64_t>(key.is('u', 8), "uint64", {num_envs_}, Access::kRead);
-        const auto* i =
-            index.data<uint32_t>(index.is('u', 4), "uint32", {num_envs_}, Access::kRead);
-        batch->seed(k, i, mask_of(mask));
-    }
-
     void reset(const py::object& obs, const py::object& mask, const py::object& goals,
-               bool stagger) {
+               bool stagger, const py::object& keys, const py::object& indices,
+               const py::object& seed_mask) {
         const Use batch(*this);
+        const auto n = static_cast<size_t>(num_envs_);
         float* o = Argument(obs, "obs").floats({num_envs_, batch->obs_dim()});
-        const uint8_t* m = mask_of(mask);
-        const int8_t* g = nullptr;
+        Reset request{};
+        request.mask = optional_flags(mask, "mask");
+        request.seed_mask = optional_flags(seed_mask, "seed_mask");
+        request.stagger = stagger;
         if (!goals.is_none()) {
             const Argument goal(goals, "goals");
-            g = goal.data<int8_t>(goal.is('i', 1), "int8", {num_envs_}, Access::kRead);
+            request.goals = goal.data<int8_t>(goal.is('i', 1), "int8", {num_envs_}, Access::kRead);
         }
-        const size_t n = static_cast<size_t>(num_envs_);
-        refuse_overlap({{"obs", o, n * 4 * batch->obs_dim()}, {"mask", m, n}, {"goals", g, n}});
+        if (keys.is_none() != indices.is_none()) {
+            throw py::value_error("keys and indices: expected both or none");
+        }
+        if (!keys.is_none()) {
+            const Argument key(keys, "keys"), index(indices, "indices");
+            request.keys =
+                key.data<uint64_t>(key.is('u', 8), "uint64", {num_envs_}, Access::kRead);
+            request.indices =
+                index.data<uint32_t>(index.is('u', 4), "uint32", {num_envs_}, Access::kRead);
+        }
+        refuse_overlap({{"obs", o, n * sizeof(float) * batch->obs_dim()},
+                        {"mask", request.mask, n},
+                        {"goals", request.goals, n},
+                        {"keys", request.keys, n * sizeof(uint64_t)},
+                        {"indices", request.indices, n * sizeof(uint32_t)},
+                        {"seed_mask", request.seed_mask, n}});
         const py::gil_scoped_release release;
-        batch->reset(o, m, g, stagger);
+        batch->reset(o, request);
     }
 
     int64_t step(const py::object& actions, const py::object& obs, const py::object& reward,
@@ -249,17 +272,22 @@ class PyBatch {
                               view(py::dtype::of<bool>(), s.cue_seen.data()));
     }
 
-    // Ends the threads. The memory stays until Python forgets the views of it.
+    // Ends the threads and frees the state. The statistics stay for whoever holds views of them.
     void close() {
+        if (busy_.load() && forks_ != ThreadPool::fork_count()) {
+            // A child forked in the middle of a call: the state is torn and the threads are gone.
+            (void)batch_.release();
+            busy_.store(false);
+            return;
+        }
         const Use batch(*this);
+        batch->release();
         closed_ = std::move(batch_);
-        closed_->end_threads();
     }
 
   private:
-    const uint8_t* mask_of(const py::object& mask) const {
-        return mask.is_none() ? nullptr
-                              : Argument(mask, "mask").flags({num_envs_}, Access::kRead);
+    const uint8_t* optional_flags(const py::object& flags, const char* name) const {
+        return flags.is_none() ? nullptr : Argument(flags, name).flags({num_envs_}, Access::kRead);
     }
 
     static void refuse_shared(Actions a, const StepOutputs& out, ssize_t rows, ssize_t d) {
@@ -276,7 +304,8 @@ class PyBatch {
 
     std::unique_ptr<TMazeBatch> batch_, closed_;
     ssize_t num_envs_;
-    std::atomic_flag busy_ = ATOMIC_FLAG_INIT;
+    std::atomic<bool> busy_{false};
+    std::atomic<uint64_t> forks_{0};  // forks of this process when the latest call began
 };
 
 const Kernels& kernels_named(const std::string& isa) {
@@ -302,7 +331,7 @@ std::unique_ptr<PyBatch> make_batch(int64_t num_envs, int64_t junction, int64_t 
                                     int64_t episode_length, double goal_reward, double penalty,
                                     double distract_reward, int64_t view, bool add_timestep,
                                     int64_t rule, int64_t mode, int64_t num_threads,
-                                    const std::string& isa) {
+                                    int64_t least_per_thread, const std::string& isa) {
     constexpr int64_t kLongest = (1 << 24) - 1;
     BatchConfig config{};
     config.num_envs = in_range<int64_t>("num_envs", num_envs, 1, int64_t{1} << 32);
@@ -324,6 +353,8 @@ std::unique_ptr<PyBatch> make_batch(int64_t num_envs, int64_t junction, int64_t 
     config.mode = static_cast<Autoreset>(in_range<uint8_t>("mode", mode, 0, 2));
     config.add_timestep = add_timestep;
     config.num_threads = in_range<int>("num_threads", num_threads, 1, 1024);
+    config.least_per_thread =
+        in_range<int64_t>("least_per_thread", least_per_thread, 1, int64_t{1} << 32);
     config.kernels = &kernels_named(isa);
     return std::make_unique<PyBatch>(config);
 }
@@ -348,14 +379,27 @@ PYBIND11_MODULE(_native, module) {
     module.doc() = "FastMaze's C++ core; use it through fastmaze.make_vec.";
     pthread_atfork(nullptr, nullptr, [] { ThreadPool::after_fork_in_child(); });
 
-    // Core errors: a bad value is a ValueError, a call at the wrong time a RuntimeError.
+    // Core errors: a bad value is a ValueError, a call at the wrong time one of our own classes.
     py::register_local_exception_translator([](std::exception_ptr error) {
+        const auto raise = [](const char* name, const char* text) {
+            const auto errors = py::module_::import("fastmaze.envs.backends.errors");
+            PyErr_SetString(errors.attr(name).ptr(), text);
+        };
         try {
             if (error) std::rethrow_exception(error);
         } catch (const std::invalid_argument& e) {
             PyErr_SetString(PyExc_ValueError, e.what());
+        } catch (const std::length_error& e) {
+            PyErr_SetString(PyExc_MemoryError, e.what());
         } catch (const std::logic_error& e) {
-            PyErr_SetString(PyExc_RuntimeError, e.what());
+            raise("NotReady", e.what());
+        } catch (const Busy& e) {
+            raise("Busy", e.what());
+        } catch (const Closed& e) {
+            raise("Closed", e.what());
+        } catch (const std::system_error& e) {
+            PyErr_Format(PyExc_OSError, "num_threads: cannot start that many threads (%s)",
+                         e.what());
         }
     });
 
@@ -369,10 +413,10 @@ PYBIND11_MODULE(_native, module) {
         .def(py::init(&make_batch), py::kw_only(), arg("num_envs"), arg("junction"),
              arg("oracle_length"), arg("episode_length"), arg("goal_reward"), arg("penalty"),
              arg("distract_reward"), arg("view"), arg("add_timestep"), arg("rule"), arg("mode"),
-             arg("num_threads"), arg("isa") = "auto")
-        .def("seed", &PyBatch::seed, arg("keys"), arg("indices"), arg("mask") = py::none())
+             arg("num_threads"), arg("least_per_thread") = 4096, arg("isa") = "auto")
         .def("reset", &PyBatch::reset, arg("obs"), arg("mask") = py::none(),
-             arg("goals") = py::none(), arg("stagger") = false)
+             arg("goals") = py::none(), arg("stagger") = false, arg("keys") = py::none(),
+             arg("indices") = py::none(), arg("seed_mask") = py::none())
         .def("step", &PyBatch::step, arg("actions"), arg("obs"), arg("reward"), arg("terminated"),
              arg("truncated"), arg("final_obs") = py::none())
         .def("unroll", &PyBatch::unroll, arg("actions"), arg("obs"), arg("reward"),

@@ -6,7 +6,8 @@
 namespace fastmaze {
 
 #ifdef FASTMAZE_MULTIARCH
-// The features of x86-64-v3 and x86-64-v4 that the compiler may use in those builds.
+// The features of x86-64-v3 and x86-64-v4 that tell their processors apart: every one that has
+// these has the rest (LZCNT, MOVBE, F16C, POPCNT) too.
 static bool has_avx2() {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
            __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");

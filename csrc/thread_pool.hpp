@@ -8,7 +8,6 @@
 #include <cstdint>
 #include <memory>
 #include <thread>
-#include <vector>
 
 namespace fastmaze {
 
@@ -19,19 +18,39 @@ class ThreadPool {
     ThreadPool(const ThreadPool&) = delete;
     ThreadPool& operator=(const ThreadPool&) = delete;
 
-    int num_threads() const { return num_threads_; }
-
-    // Calls task(begin, end) on parts of [0, size) whose bounds are multiples of `grain`; a part
-    // has at least `least` items, so that small batches stay on the calling thread.
-    template <class Task>
-    void run(int64_t size, int64_t grain, int64_t least, const Task& task) {
+    // Parts of a run over `size` items, each of at least `least`; 1 keeps to the calling thread.
+    int num_parts(int64_t size, int64_t least) const {
         const int64_t useful = size / least;
-        const int parts = static_cast<int>(useful < num_threads_ ? useful : num_threads_);
+        return static_cast<int>(useful < num_threads_ ? (useful < 1 ? 1 : useful) : num_threads_);
+    }
+
+    // Starts the threads that a later run with so many parts needs; throws where there are none
+    // to be had. A run that was prepared does not throw.
+    void prepare(int parts) {
+        if (shared_ && forks_ != fork_count()) (void)shared_.release();
+        if (parts <= 1 || shared_) return;
+        forks_ = fork_count();
+        shared_ = std::make_unique<Shared>();
+        shared_->workers = std::make_unique<Worker[]>(static_cast<size_t>(num_threads_));
+        Shared* shared = shared_.get();
+        try {
+            for (int part = 1; part < num_threads_; ++part) {
+                shared->workers[part].thread = std::thread([shared, part] { shared->work(part); });
+            }
+        } catch (...) {  // the system has no more threads to give: end those that did start
+            stop();
+            throw;
+        }
+    }
+
+    // Calls task(begin, end) on `parts` parts of [0, size) whose bounds are multiples of `grain`.
+    template <class Task>
+    void run(int parts, int64_t size, int64_t grain, const Task& task) {
         if (parts <= 1) {
             task(0, size);
             return;
         }
-        start();
+        prepare(parts);
         Shared& shared = *shared_;
         shared.task = &task;
         shared.call = [](const void* any, int64_t begin, int64_t end) {
@@ -40,9 +59,12 @@ class ThreadPool {
         shared.size = size;
         shared.grain = grain;
         shared.parts = parts;
-        shared.unfinished.store(num_threads_ - 1, std::memory_order_relaxed);
-        shared.round.fetch_add(1, std::memory_order_release);
-        shared.round.notify_all();
+        shared.unfinished.store(parts - 1, std::memory_order_relaxed);
+        // Only the threads that have a part are woken, and waited for.
+        for (int part = 1; part < parts; ++part) {
+            shared.workers[part].round.fetch_add(1, std::memory_order_release);
+            shared.workers[part].round.notify_one();
+        }
         shared.run_part(0);
         // The others started at the same time on parts of the same size: spin, then sleep.
         for (int left; (left = shared.unfinished.load(std::memory_order_acquire)) != 0;) {
@@ -55,48 +77,55 @@ class ThreadPool {
     // Ends the threads; the next run starts new ones.
     void stop() {
         if (!shared_) return;
-        if (forks_ != fork_count().load()) {
+        if (forks_ != fork_count()) {
             (void)shared_.release();
             return;
         }
         shared_->stopping.store(true, std::memory_order_release);
-        shared_->round.fetch_add(1, std::memory_order_release);
-        shared_->round.notify_all();
-        for (std::thread& thread : shared_->threads) thread.join();
+        for (int part = 1; part < num_threads_; ++part) {
+            Worker& worker = shared_->workers[part];
+            worker.round.fetch_add(1, std::memory_order_release);
+            worker.round.notify_one();
+            if (worker.thread.joinable()) worker.thread.join();
+        }
         shared_.reset();
     }
 
-    // Forgets the threads without joining them: for a child process, where they do not exist.
-    static void after_fork_in_child() { fork_count().fetch_add(1); }
+    // How often this process is the child of a fork. A child has the pool's memory but none of its
+    // threads: it forgets them without joining, and starts its own.
+    static uint64_t fork_count() { return forks().load(); }
+    static void after_fork_in_child() { forks().fetch_add(1); }
 
   private:
+    struct alignas(64) Worker {
+        std::atomic<uint32_t> round{0};
+        std::thread thread;
+    };
+
     // What the threads share; outlives the pool in a forked child, where nobody may free it.
     struct Shared {
-        std::atomic<uint32_t> round{0};
+        std::unique_ptr<Worker[]> workers;  // [0] is the calling thread, and unused
         std::atomic<int> unfinished{0};
         std::atomic<bool> stopping{false};
         const void* task = nullptr;
         void (*call)(const void* task, int64_t begin, int64_t end) = nullptr;
         int64_t size = 0, grain = 1;
         int parts = 1;
-        std::vector<std::thread> threads;
 
         void run_part(int part) const {
-            if (part >= parts) return;
             const int64_t grains = (size + grain - 1) / grain;
             const int64_t begin = grains * part / parts * grain;
             const int64_t end = grains * (part + 1) / parts * grain;
-            call(task, begin, end < size ? end : size);
+            call(task, begin < size ? begin : size, end < size ? end : size);
         }
 
         void work(int part) {
-            uint32_t seen = 0;
-            for (;;) {
-                if (!spin([&] { return round.load(std::memory_order_acquire) != seen; })) {
-                    round.wait(seen, std::memory_order_acquire);
+            std::atomic<uint32_t>& round = workers[part].round;
+            for (uint32_t seen = 0;; ++seen) {
+                const auto called = [&] { return round.load(std::memory_order_acquire) != seen; };
+                while (!called()) {
+                    if (!spin(called)) round.wait(seen, std::memory_order_acquire);
                 }
-                if (round.load(std::memory_order_acquire) == seen) continue;
-                seen = round.load(std::memory_order_acquire);
                 if (stopping.load(std::memory_order_acquire)) return;
                 run_part(part);
                 if (unfinished.fetch_sub(1, std::memory_order_acq_rel) == 1) {
@@ -118,25 +147,9 @@ class ThreadPool {
         return false;
     }
 
-    static std::atomic<uint64_t>& fork_count() {
+    static std::atomic<uint64_t>& forks() {
         static std::atomic<uint64_t> count{0};
         return count;
-    }
-
-    void start() {
-        if (shared_ && forks_ != fork_count().load()) (void)shared_.release();
-        if (shared_) return;
-        forks_ = fork_count().load();
-        shared_ = std::make_unique<Shared>();
-        Shared* shared = shared_.get();
-        try {
-            for (int part = 1; part < num_threads_; ++part) {
-                shared->threads.emplace_back([shared, part] { shared->work(part); });
-            }
-        } catch (...) {  // the system has no more threads to give: end those that did start
-            stop();
-            throw;
-        }
     }
 
     int num_threads_;

@@ -13,8 +13,6 @@ constexpr int64_t kBlock = 1024;
 constexpr int64_t kGroup = 64;
 // Bounds of a thread's part are multiples of a cache line of bytes.
 constexpr int64_t kGrain = 64;
-// Below this many envs a thread costs more than it brings.
-constexpr int64_t kLeastPerThread = 4096;
 constexpr uint32_t kNeverReset = 0xFFFFFFFFu;
 
 int64_t block_size(int64_t begin, int64_t end) {
@@ -88,38 +86,43 @@ void TMazeBatch::point_lanes() {
               arrays_.distractions.data()};
 }
 
-void TMazeBatch::seed(const uint64_t* keys, const uint32_t* indices, const uint8_t* mask) {
-    for (int64_t i = 0; i < config_.num_envs; ++i) {
-        if (!selected(mask, i)) continue;
-        arrays_.key[i] = keys[i];
-        arrays_.index[i] = indices[i];
-        arrays_.episode[i] = kNeverReset;
-    }
-    count_waiting();
+void TMazeBatch::release() {
+    pool_.stop();
+    arrays_ = Arrays{};
+    narrowed_ = std::vector<uint8_t>();
 }
 
-void TMazeBatch::reset(float* obs, const uint8_t* mask, const int8_t* goals, bool stagger) {
+void TMazeBatch::reset(float* obs, const Reset& request) {
+    const int8_t* goals = request.goals;
     for (int64_t i = 0; goals != nullptr && i < config_.num_envs; ++i) {
         if (goals[i] < -1 || goals[i] > 1) {
-            throw std::invalid_argument("goal_y: expected -1 or +1, got " +
+            throw std::invalid_argument("goals: expected -1, 0 or +1, got " +
                                         std::to_string(goals[i]) + " for env " +
                                         std::to_string(i));
         }
     }
-    for (int64_t i = 0; mask != nullptr && i < config_.num_envs; ++i) {
-        if (mask[i] == 0 && arrays_.episode[i] == kNeverReset) {
-            throw std::logic_error("reset_mask: env " + std::to_string(i) +
+    for (int64_t i = 0; request.mask != nullptr && i < config_.num_envs; ++i) {
+        if (request.mask[i] == 0 && arrays_.episode[i] == kNeverReset) {
+            throw std::logic_error("mask: env " + std::to_string(i) +
                                    " was never reset and is not in the mask");
         }
     }
-    pool_.run(config_.num_envs, kGrain, kLeastPerThread, [&](int64_t begin, int64_t end) {
+    pool_.prepare(parts());
+
+    pool_.run(parts(), config_.num_envs, kGrain, [&](int64_t begin, int64_t end) {
         for (int64_t group = begin; group < end; group += kGroup) {
             int64_t envs[kGroup] = {}, count = 0;
             const int64_t group_end = group + kGroup < end ? group + kGroup : end;
             for (int64_t i = group; i < group_end; ++i) {
-                if (selected(mask, i)) envs[count++] = i;
+                if (!selected(request.mask, i)) continue;
+                envs[count++] = i;
+                if (request.keys != nullptr && selected(request.seed_mask, i)) {
+                    arrays_.key[i] = request.keys[i];
+                    arrays_.index[i] = request.indices[i];
+                    arrays_.episode[i] = kNeverReset;  // the next episode is number 0
+                }
             }
-            begin_episodes(envs, count, goals, stagger);
+            begin_episodes(envs, count, goals, request.stagger);
         }
         observe_(config_.options, lanes_ + begin, obs + begin * obs_dim_, end - begin);
     });
@@ -128,9 +131,10 @@ void TMazeBatch::reset(float* obs, const uint8_t* mask, const int8_t* goals, boo
 
 int64_t TMazeBatch::step(Actions actions, const StepOutputs& out) {
     check_ready(1);
+    pool_.prepare(parts());
     // All actions are checked before any env moves: a bad one changes nothing.
     std::atomic<bool> valid{true};
-    pool_.run(config_.num_envs, kGrain, kLeastPerThread, [&](int64_t begin, int64_t end) {
+    pool_.run(parts(), config_.num_envs, kGrain, [&](int64_t begin, int64_t end) {
         if (!narrow(*config_.kernels, actions, begin, narrowed_.data() + begin, end - begin)) {
             valid.store(false, std::memory_order_relaxed);
         }
@@ -138,7 +142,7 @@ int64_t TMazeBatch::step(Actions actions, const StepOutputs& out) {
     if (!valid.load(std::memory_order_relaxed)) refuse_actions();
 
     std::atomic<int64_t> finished{0};
-    pool_.run(config_.num_envs, kGrain, kLeastPerThread, [&](int64_t begin, int64_t end) {
+    pool_.run(parts(), config_.num_envs, kGrain, [&](int64_t begin, int64_t end) {
         int64_t count = 0;
         for (int64_t block = begin; block < end; block += kBlock) {
             count += step_block(narrowed_.data() + block, out, block, block_size(block, end),
@@ -154,8 +158,13 @@ int64_t TMazeBatch::step(Actions actions, const StepOutputs& out) {
 void TMazeBatch::unroll(Actions actions, int64_t steps, const StepOutputs& out) {
     check_ready(steps);
     const int64_t num_envs = config_.num_envs;
+    const int64_t least = config_.least_per_thread;
+    // A thread is worth its cost from fewer envs on when it takes many steps with each.
+    const int check_parts = pool_.num_parts(steps * num_envs, least);
+    const int64_t step_parts = num_envs / kGrain < check_parts ? num_envs / kGrain : check_parts;
+    pool_.prepare(check_parts);
     std::atomic<bool> valid{true};
-    pool_.run(steps * num_envs, kGrain, kLeastPerThread, [&](int64_t begin, int64_t end) {
+    pool_.run(check_parts, steps * num_envs, kGrain, [&](int64_t begin, int64_t end) {
         uint8_t bytes[kBlock] = {};
         for (int64_t i = begin; i < end; i += kBlock) {
             if (!narrow(*config_.kernels, actions, i, bytes, block_size(i, end))) {
@@ -167,7 +176,7 @@ void TMazeBatch::unroll(Actions actions, int64_t steps, const StepOutputs& out) 
     if (!valid.load(std::memory_order_relaxed)) refuse_actions();
 
     // A block takes all its steps before the next block starts, so its state stays in the cache.
-    pool_.run(num_envs, kGrain, kGrain, [&](int64_t begin, int64_t end) {
+    pool_.run(static_cast<int>(step_parts), num_envs, kGrain, [&](int64_t begin, int64_t end) {
         uint8_t bytes[kBlock] = {};
         for (int64_t block = begin; block < end; block += kBlock) {
             const int64_t n = block_size(block, end);
@@ -346,11 +355,13 @@ void TMazeBatch::set_state(const uint8_t* bytes) {
         const bool waiting = loaded.episode[i] == kNeverReset;
         const int32_t latest =
             config_.mode == Autoreset::kSameStep && !waiting ? length - 1 : length;
-        const bool good = x >= 0 && x <= options.junction && flags >= 0 && (flags & 3) != 3 &&
-                          cue_of(flags) <= 2 && (y_of(flags) == 0 || x == options.junction) &&
-                          loaded.start[i] >= 0 && loaded.start[i] <= t && t <= latest &&
-                          loaded.penalties[i] >= 0 && loaded.penalties[i] <= t &&
-                          loaded.distractions[i] >= 0 && loaded.distractions[i] <= t;
+        const int32_t cue = cue_of(flags), steps = t - loaded.start[i];
+        const bool good =
+            x >= 0 && x <= options.junction && flags >= 0 && (flags & 3) != 3 &&
+            (y_of(flags) == 0 || x == options.junction) && cue <= 2 &&
+            (x == 0 ? cue != 0 : cue != 2) && loaded.start[i] >= 0 && steps >= 0 &&
+            t <= latest && loaded.penalties[i] >= 0 && loaded.penalties[i] <= steps &&
+            loaded.distractions[i] >= 0 && loaded.distractions[i] <= steps;
         if (!good) {
             throw std::invalid_argument("state: env " + std::to_string(i) +
                                         " holds values that no episode of this task can reach");

@@ -39,6 +39,16 @@ struct EpisodeStatistics {
     std::vector<uint8_t> cue_seen;
 };
 
+// Which envs start an episode, and how. Every pointer may be null.
+struct Reset {
+    const uint8_t* mask;       // envs to reset; null for all
+    const int8_t* goals;       // -1 or +1, or 0 to draw the goal; null to draw all
+    bool stagger;              // start the clocks at staggered_start
+    const uint64_t* keys;      // new random streams, with `indices`; null to go on with the old
+    const uint32_t* indices;
+    const uint8_t* seed_mask;  // of the envs to reset, those that get one; null for all
+};
+
 struct BatchConfig {
     TMazeOptions options;
     View view;
@@ -47,6 +57,7 @@ struct BatchConfig {
     int64_t num_envs;
     Autoreset mode;
     int num_threads;
+    int64_t least_per_thread;  // fewest envs that a thread of its own is worth
     const Kernels* kernels;
 };
 
@@ -61,12 +72,8 @@ class TMazeBatch {
     const BatchConfig& config() const { return config_; }
     const EpisodeStatistics& statistics() const { return statistics_; }
 
-    // Gives the masked envs (all where mask is null) new random streams.
-    void seed(const uint64_t* keys, const uint32_t* indices, const uint8_t* mask);
-
-    // Starts the next episode of the masked envs; goals[i] of 0 (or null) draws the goal. Writes
-    // the observations of all envs.
-    void reset(float* obs, const uint8_t* mask, const int8_t* goals, bool stagger);
+    // Starts episodes; writes the observations of all envs.
+    void reset(float* obs, const Reset& request);
 
     // Steps every env once; returns how many finished an episode.
     int64_t step(Actions actions, const StepOutputs& out);
@@ -84,8 +91,8 @@ class TMazeBatch {
     // (x, y, t, goal) of each env, int32 [num_envs, 4].
     void positions(int32_t* out) const;
 
-    // Ends the worker threads; a later call starts new ones.
-    void end_threads() { pool_.stop(); }
+    // Ends the threads and frees everything but the statistics; no call may follow.
+    void release();
 
   private:
     // The whole state, structure of arrays. numba_.py and state.py know this order, too.
@@ -101,6 +108,7 @@ class TMazeBatch {
     static void visit(Self& arrays, const Visit& visit);
 
     void point_lanes();
+    int parts() const { return pool_.num_parts(config_.num_envs, config_.least_per_thread); }
     void check_ready(int64_t steps) const;
     void count_waiting();
     int64_t step_block(const uint8_t* actions, const StepOutputs& out, int64_t at, int64_t n,

@@ -1,5 +1,5 @@
 // The hot loops. Compiled once per instruction set with FASTMAZE_ISA = baseline, avx2 or avx512;
-// tests/native/test_vectorised.py reads the machine code of each and fails if a loop is scalar.
+// tests/native/test_vectorised.py reads the compiler's report on each and fails if a loop is scalar.
 
 #define fastmaze_paste(a, b) a##b
 #define fastmaze_isa_namespace(isa) fastmaze_paste(isa_, isa)

@@ -19,7 +19,8 @@ from fastmaze.specs import TASKS, TMazeSpec, make_spec
 
 if TYPE_CHECKING:
     from fastmaze.envs.single import TMazeEnv, make
-    from fastmaze.envs.vector import FastMazeVectorEnv, Trajectory, make_vec
+    from fastmaze.envs.trajectory import Trajectory
+    from fastmaze.envs.vector import FastMazeVectorEnv, make_vec
 
 __all__ = [
     "TASKS",
@@ -36,7 +37,7 @@ __all__ = [
 _LAZY = {
     "FastMazeVectorEnv": "fastmaze.envs.vector",
     "TMazeEnv": "fastmaze.envs.single",
-    "Trajectory": "fastmaze.envs.vector",
+    "Trajectory": "fastmaze.envs.trajectory",
     "make": "fastmaze.envs.single",
     "make_vec": "fastmaze.envs.vector",
 }

@@ -25,15 +25,18 @@ class TMazeBatch:
         rule: int,
         mode: int,
         num_threads: int,
+        least_per_thread: int = 4096,
         isa: str = "auto",
     ) -> None: ...
-    def seed(self, keys: Array, indices: Array, mask: Array | None = None) -> None: ...
     def reset(
         self,
         obs: Array,
         mask: Array | None = None,
         goals: Array | None = None,
         stagger: bool = False,
+        keys: Array | None = None,
+        indices: Array | None = None,
+        seed_mask: Array | None = None,
     ) -> None: ...
     def step(
         self,

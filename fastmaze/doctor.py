@@ -29,6 +29,11 @@ PACKAGES: Final = {
 }
 """Distribution to what installs it; None where it comes with fastmaze, or with torch (triton)."""
 
+_NO_GPU: Final = "none that torch can use"
+_NO_CUDA: Final = "torch is built without CUDA"
+_DRIVER: Final = Path("/proc/driver/nvidia")
+"""There once the NVIDIA driver is loaded."""
+
 _REPAIR: Final = {
     "native": "pip install --force-reinstall --no-deps fastmaze",
     "numba": 'pip install "fastmaze[numba]"',
@@ -107,8 +112,11 @@ def _play(name: str) -> list[Array]:
     spec, num_envs, num_steps = make_spec("ActiveTMaze", length=5), 32, 64
     backend = make_backend(name, spec, num_envs, "NextStep")
     try:
-        backend.seed(np.zeros(num_envs, np.uint64), np.arange(num_envs, dtype=np.uint32))
-        backend.reset(np.empty((num_envs, spec.obs_dim), np.float32))
+        backend.reset(
+            np.empty((num_envs, spec.obs_dim), np.float32),
+            keys=np.zeros(num_envs, np.uint64),
+            indices=np.arange(num_envs, dtype=np.uint32),
+        )
         shape = (num_steps, num_envs)
         actions = np.random.default_rng(0).integers(0, 4, shape)
         obs = np.empty((*shape, spec.obs_dim), np.float32)
@@ -149,8 +157,7 @@ def _gpu(versions: dict[str, str | None]) -> dict[str, str]:
     except Exception as error:  # a broken installation is a finding, too
         return {"gpu": f"torch does not load: {type(error).__name__}: {error}"}
     if not torch.cuda.is_available():
-        built = "without CUDA" if torch.version.cuda is None else f"for CUDA {torch.version.cuda}"
-        return {"gpu": f"none that torch can use (torch is built {built})"}
+        return {"gpu": _NO_GPU, "cuda": torch.version.cuda or _NO_CUDA}
     devices = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
     return {
         "gpu": ", ".join(f"{d.name} ({d.total_memory / 2**30:.0f} GiB)" for d in devices),
@@ -172,6 +179,11 @@ def _advice(
         command = _REPAIR[name]
         if not state["works"] and command is not None and command not in advice:
             lines.append(f"{command}   # the backend {name} does not work")
-    if "CUDA" in gpu["gpu"] and Path("/proc/driver/nvidia").exists():
-        lines.append("install torch's CUDA build   # there is an NVIDIA driver")
+    if gpu["gpu"] == _NO_GPU and _DRIVER.exists():
+        if gpu["cuda"] == _NO_CUDA:
+            lines.append("install torch's CUDA build   # there is an NVIDIA driver")
+        elif "CUDA_VISIBLE_DEVICES" in os.environ:
+            lines.append("unset CUDA_VISIBLE_DEVICES   # it may hide the GPU from torch")
+        else:
+            lines.append(f"update the NVIDIA driver   # torch needs one for CUDA {gpu['cuda']}")
     return lines

@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import numpy as np
 
-from fastmaze.envs.rendering import COLOURED, MAX_COLUMNS, PLAIN, Scene, draw_text
+from fastmaze.envs.rendering import (
+    COLOURED,
+    MAX_COLUMNS,
+    PLAIN,
+    Scene,
+    columns_within,
+    draw_text,
+    least_columns,
+    text_width,
+)
 from fastmaze.envs.single import TMazeEnv
 from fastmaze.reference.tmaze import Episode
 from fastmaze.specs import TMazeSpec
@@ -152,17 +161,23 @@ def _frames(episode: GreedyEpisode, screen: Screen) -> Iterator[str]:
 def _page(
     spec: TMazeSpec, scene: Scene, screen: Screen, lines: list[str], *, show_goal: bool
 ) -> str:
-    """The maze and the lines below it, all within the terminal's width."""
-    width = shutil.get_terminal_size().columns
-    maze = draw_text(
-        spec,
-        scene,
-        COLOURED if screen.colours else PLAIN,
-        show_goal=show_goal,
-        max_columns=min((width - 5) // 3, MAX_COLUMNS),
-    )
+    """The maze and the lines below it, all within the terminal's width.
+
+    Where the terminal is too narrow even for the landmarks, it says so in place of the maze, until
+    someone widens it.
+    """
     # A line that the terminal wrapped would spoil the count of lines to go back.
-    return "\n".join([maze, *(line[: width - 1] for line in lines)])
+    width = shutil.get_terminal_size().columns - 1
+    columns = min(columns_within(width), MAX_COLUMNS)
+    least = least_columns(spec)
+    if columns < least:
+        picture, below = [], [f"{text_width(least) + 1} columns needed"]
+    else:
+        style = COLOURED if screen.colours else PLAIN
+        drawn = draw_text(spec, scene, style, show_goal=show_goal, max_columns=columns)
+        *picture, times = drawn.split("\n")
+        below = [times]
+    return "\n".join([*picture, *(line[:width] for line in (*below, *lines))])
 
 
 def _what_is_seen(spec: TMazeSpec, obs: Sequence[float], cue: int) -> str:

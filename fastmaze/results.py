@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ def check_json_path(path: Path | None) -> None:
     """Refuses a path that cannot be written, before a long measurement rather than after it.
 
     Raises:
-        ValueError: it is a directory, or lies in none.
+        ValueError: it is a directory, lies in none, or must not be written.
     """
     if path is None:
         return
@@ -19,6 +20,10 @@ def check_json_path(path: Path | None) -> None:
         raise ValueError(f"--json: expected a file to write, got the directory {path}")
     if not path.parent.is_dir():
         raise ValueError(f"--json: there is no directory {path.parent}")
+    if path.exists() and not os.access(path, os.W_OK):
+        raise ValueError(f"--json: the file {path} is read-only")
+    if not path.exists() and not os.access(path.parent, os.W_OK | os.X_OK):
+        raise ValueError(f"--json: nothing may be written into the directory {path.parent}")
 
 
 def write_json(path: Path | None, values: dict[str, Any]) -> None:

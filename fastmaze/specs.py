@@ -11,10 +11,13 @@ import difflib
 import hashlib
 import json
 import math
+import numbers
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
+
+import numpy as np
 
 MAX_LENGTH: Final = 2**24 - 1
 """Largest corridor or episode: positions and times stay exact in float32 observations."""
@@ -23,6 +26,9 @@ NUM_ACTIONS: Final = 4
 """0 right, 1 up, 2 left, 3 down."""
 
 PENALTY_RULES: Final = ("pace", "action")
+
+_REWARD_LIMIT: Final = 3e38
+"""Rewards are float32, which ends a little later."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,14 +70,18 @@ class TMazeSpec:
 
     def __post_init__(self) -> None:
         for name, low in (("corridor_length", 1), ("episode_length", 1), ("oracle_length", 0)):
-            object.__setattr__(self, name, _integer(name, getattr(self, name), low, MAX_LENGTH))
+            object.__setattr__(
+                self, name, check_integer(name, getattr(self, name), low, MAX_LENGTH)
+            )
         for name in ("goal_reward", "penalty", "distract_reward"):
-            object.__setattr__(self, name, _real(name, getattr(self, name)))
+            object.__setattr__(self, name, _reward(name, getattr(self, name)))
         for name in ("ambiguous_position", "expose_goal", "add_timestep"):
-            object.__setattr__(self, name, _boolean(name, getattr(self, name)))
+            object.__setattr__(self, name, check_boolean(name, getattr(self, name)))
         if self.penalty > 0:
             raise ValueError(f"penalty: expected a number <= 0, got {self.penalty}")
-        if self.penalty_rule not in PENALTY_RULES:
+        # A step may pay both.
+        _reward("penalty + distract_reward", self.penalty + self.distract_reward)
+        if not isinstance(self.penalty_rule, str) or self.penalty_rule not in PENALTY_RULES:
             raise ValueError(
                 f"penalty_rule: expected one of {PENALTY_RULES}, got {self.penalty_rule!r}"
             )
@@ -128,7 +138,7 @@ def _passive_tmaze(length: int = 10, **options: Any) -> TMazeSpec:
         length: L, the corridor's length; T = L + 1 and the penalty is -1/L.
         **options: any option of `TMazeSpec` but `corridor_length`, to override the paper's.
     """
-    length = _integer("length", length, 1, MAX_LENGTH - 1)
+    length = check_integer("length", length, 1, MAX_LENGTH - 1)
     paper = dict(episode_length=length + 1, penalty=-1 / length, ambiguous_position=True)
     return TMazeSpec(corridor_length=length, **{**paper, **options})
 
@@ -140,7 +150,7 @@ def _active_tmaze(length: int = 10, **options: Any) -> TMazeSpec:
         length: L, the corridor's length; T = L + 3 and the penalty is -1/L.
         **options: any option of `TMazeSpec` but `corridor_length`, to override the paper's.
     """
-    length = _integer("length", length, 1, MAX_LENGTH - 3)
+    length = check_integer("length", length, 1, MAX_LENGTH - 3)
     paper = dict(
         oracle_length=1, episode_length=length + 3, penalty=-1 / length, ambiguous_position=True
     )
@@ -154,8 +164,8 @@ def _tmaze(corridor_length: int = 10, **options: Any) -> TMazeSpec:
         corridor_length: L.
         **options: any option of `TMazeSpec`.
     """
-    length = _integer("corridor_length", corridor_length, 1, MAX_LENGTH)
-    oracle = _integer("oracle_length", options.get("oracle_length", 0), 0, MAX_LENGTH)
+    length = check_integer("corridor_length", corridor_length, 1, MAX_LENGTH)
+    oracle = check_integer("oracle_length", options.get("oracle_length", 0), 0, MAX_LENGTH)
     options.setdefault("episode_length", length + 2 * oracle + 1)
     return TMazeSpec(corridor_length=length, **options)
 
@@ -186,6 +196,11 @@ def make_spec(task: str, **options: Any) -> TMazeSpec:
     fields = {field.name for field in dataclasses.fields(TMazeSpec)}
     known = fields if task == "TMaze" else fields - {"corridor_length"} | {"length"}
     for name in options:
+        if name == "max_episode_steps":
+            raise TypeError(
+                f"{task} has no option 'max_episode_steps': an episode's length is part of the "
+                "task, so that its last step is a termination; give episode_length instead"
+            )
         if name not in known:
             raise TypeError(
                 f"{task} has no option {name!r}{_hint(name, known)}; "
@@ -199,25 +214,70 @@ def _hint(name: str, known: Any) -> str:
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
-def _integer(name: str, value: Any, low: int, high: int) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name}: expected an integer, got {value!r} ({type(value).__name__})")
-    number = operator.index(value)
-    if not low <= number <= high:
-        raise ValueError(f"{name}: expected an integer from {low} to {high}, got {number}")
+def check_integer(name: str, value: Any, low: int | None = None, high: int | None = None) -> int:
+    """The value as an int: a Python int, a NumPy integer, or an integer array of no dimension.
+
+    Args:
+        name: what an error calls it.
+        value: what the caller gave.
+        low: smallest value allowed.
+        high: largest value allowed; needs `low`.
+
+    Raises:
+        TypeError: anything else, also True and False.
+        ValueError: out of range.
+    """
+    number = value[()] if isinstance(value, np.ndarray) and value.ndim == 0 else value
+    # A time difference of NumPy counts as an integer, but cannot be used as one.
+    if isinstance(number, (bool, np.timedelta64)) or not isinstance(number, (int, np.integer)):
+        raise TypeError(f"{name}: expected an integer, got {_described(value)}")
+    number = operator.index(number)
+    if low is not None and (number < low or (high is not None and number > high)):
+        within = f"of at least {low}" if high is None else f"from {low} to {high}"
+        raise ValueError(f"{name}: expected an integer {within}, got {number}")
     return number
 
 
-def _real(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not hasattr(value, "__float__"):
-        raise TypeError(f"{name}: expected a number, got {value!r} ({type(value).__name__})")
-    number = float(value) + 0.0  # -0.0 becomes 0.0
-    if not (math.isfinite(number) and abs(number) < 3e38):
+def check_real(name: str, value: Any) -> float:
+    """The value as a finite float: a real number of Python or NumPy, or one in an
+    array of no dimension.
+
+    Raises:
+        TypeError: anything else, also True and False.
+        ValueError: infinite or not a number.
+    """
+    number = value[()] if isinstance(value, np.ndarray) and value.ndim == 0 else value
+    if isinstance(number, (bool, np.timedelta64)) or not isinstance(number, numbers.Real):
+        raise TypeError(f"{name}: expected a number, got {_described(value)}")
+    try:
+        result = float(number)
+    except OverflowError:
+        result = math.inf  # an int or a fraction beyond all floats
+    if not math.isfinite(result):
+        raise ValueError(f"{name}: expected a finite number, got {result}")
+    return result
+
+
+def check_boolean(name: str, value: Any) -> bool:
+    """The value as a bool: True or False, of Python or NumPy.
+
+    Raises:
+        TypeError: anything else.
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: expected True or False, got {_described(value)}")
+    return bool(value)
+
+
+def _reward(name: str, value: Any) -> float:
+    number = check_real(name, value) + 0.0  # -0.0 becomes 0.0
+    if abs(number) >= _REWARD_LIMIT:
         raise ValueError(f"{name}: expected a finite number within float32, got {number}")
     return number
 
 
-def _boolean(name: str, value: Any) -> bool:
-    if isinstance(value, bool) or type(value).__name__ in ("bool_", "bool"):
-        return bool(value)
-    raise TypeError(f"{name}: expected True or False, got {value!r} ({type(value).__name__})")
+def _described(value: Any) -> str:
+    """A value as errors tell it; arrays by their shape, for all of one would be too much."""
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {value.shape} and dtype {value.dtype}"
+    return f"{value!r} ({type(value).__name__})"

@@ -16,9 +16,14 @@ import time
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from fastmaze.envs.rendering import least_columns, visible_columns
 from fastmaze.play import play
+from fastmaze.specs import TMazeSpec
 from fastmaze.terminal import Screen
+from tests.backends.strategies import specs
 
 
 def walk(
@@ -135,7 +140,7 @@ def test_keys_of_a_real_terminal() -> None:
     assert termios.tcgetattr(terminal.descriptor) == terminal.before
 
 
-@pytest.mark.parametrize(("columns", "length"), [(40, 36), (80, 75)])
+@pytest.mark.parametrize(("columns", "length"), [(25, 24), (40, 39), (80, 75)])
 def test_interrupted(columns: int, length: int) -> None:
     """Ctrl-C leaves the terminal as it was; a narrow one gets a narrow maze."""
     terminal = Terminal("ActiveTMaze", "--length", "5000", columns=columns)
@@ -148,3 +153,23 @@ def test_interrupted(columns: int, length: int) -> None:
     assert termios.tcgetattr(terminal.descriptor) == terminal.before
     mazes = [line for line in terminal.text.split("\r\n") if line.startswith("└")]
     assert {len(line.removesuffix("\x1b[K")) for line in mazes} == {length}
+
+
+@pytest.mark.parametrize("columns", [10, 20, 24])
+def test_a_terminal_too_narrow_for_the_maze(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gets the number of columns in place of a maze whose lines would wrap."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    out = walk(monkeypatch, "dd", length=5000)
+    assert "25 columns needed"[: columns - 1] in out
+    assert max(map(len, out.splitlines())) < columns
+    monkeypatch.setenv("COLUMNS", "25")
+    out = walk(monkeypatch, "dd", length=5000)
+    assert "needed" not in out
+    assert out.count("●") == 3
+    assert max(map(len, out.splitlines())) < 25
+
+
+@given(specs(), st.data())
+def test_least_columns_are_enough_everywhere(spec: TMazeSpec, data: st.DataObject) -> None:
+    x = data.draw(st.integers(0, spec.junction))
+    assert len(visible_columns(spec, x, max_columns=0)) <= least_columns(spec) <= 9

@@ -54,6 +54,7 @@ BatchConfig random_config(int64_t num_envs, const char* isa) {
     config.num_envs = num_envs;
     config.mode = static_cast<Autoreset>(uniform(0, 2));
     config.num_threads = static_cast<int>(uniform(1, 4));
+    config.least_per_thread = uniform(0, 1) ? 64 : 4096;
     config.kernels = find_kernels(isa);
     return config;
 }
@@ -72,11 +73,12 @@ struct Outputs {
     }
 };
 
-void seed(TMazeBatch& batch) {
+// Seeds all envs with key 99 and starts their first episodes.
+void seeded_reset(TMazeBatch& batch, float* obs, bool stagger) {
     std::vector<uint64_t> keys(batch.num_envs(), 99);
     std::vector<uint32_t> indices(batch.num_envs());
     for (size_t i = 0; i < indices.size(); ++i) indices[i] = static_cast<uint32_t>(i);
-    batch.seed(keys.data(), indices.data(), nullptr);
+    batch.reset(obs, {nullptr, nullptr, stagger, keys.data(), indices.data(), nullptr});
 }
 
 // The same env, one call of the shared transition at a time.
@@ -97,8 +99,7 @@ void compare_with_single_envs(const char* isa) {
     Outputs out(n, batch.obs_dim());
     std::vector<int64_t> actions(n);
     CHECK(throws([&] { batch.step({actions.data(), ActionType::kInt64}, out.view()); }));
-    seed(batch);
-    batch.reset(out.obs.data(), nullptr, nullptr, uniform(0, 1) == 1);
+    seeded_reset(batch, out.obs.data(), uniform(0, 1) == 1);
 
     std::vector<int32_t> position(4 * n);
     std::vector<TMazeLane> lanes(n);
@@ -133,7 +134,7 @@ void compare_with_single_envs(const char* isa) {
             if (any) {
                 CHECK(throws(
                     [&] { batch.step({actions.data(), ActionType::kInt64}, out.view()); }));
-                batch.reset(out.obs.data(), mask.data(), nullptr, false);
+                batch.reset(out.obs.data(), {mask.data(), nullptr, false, nullptr, nullptr, nullptr});
                 for (int64_t i = 0; i < n; ++i) {
                     if (mask[i]) ++episode[i], fresh(i, 0);
                 }
@@ -176,8 +177,7 @@ void compare_unroll_with_steps(const char* isa) {
     const int dim = stepped.obs_dim();
     Outputs one(n, dim), many(steps * n, dim);
     for (TMazeBatch* batch : {&stepped, &unrolled}) {
-        seed(*batch);
-        batch->reset(one.obs.data(), nullptr, nullptr, true);
+        seeded_reset(*batch, one.obs.data(), true);
     }
     std::vector<uint8_t> actions(steps * n);
     for (auto& action : actions) action = static_cast<uint8_t>(uniform(0, 3));
@@ -196,9 +196,8 @@ void compare_unroll_with_steps(const char* isa) {
 
 void refuse_random_states() {
     TMazeBatch batch(random_config(7, "auto"));
-    seed(batch);
     Outputs out(7, batch.obs_dim());
-    batch.reset(out.obs.data(), nullptr, nullptr, false);
+    seeded_reset(batch, out.obs.data(), false);
     std::vector<uint8_t> good(batch.state_bytes()), noise(batch.state_bytes());
     batch.get_state(good.data());
     for (auto& byte : noise) byte = static_cast<uint8_t>(uniform(0, 255));

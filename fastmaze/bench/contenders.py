@@ -67,11 +67,11 @@ def seeded_backend(
 ) -> tuple[Backend, list[Array]]:
     """A backend in mode SameStep after a reset, and the arrays of a step, actions first."""
     core = make_backend(name, spec, num_envs, "SameStep", threads)
-    core.seed(np.zeros(num_envs, np.uint64), np.arange(num_envs, dtype=np.uint32))
     obs, final_obs = np.zeros((2, num_envs, spec.obs_dim), np.float32)
     reward = np.zeros(num_envs, np.float32)
     terminated, truncated = np.zeros((2, num_envs), np.bool_)
-    core.reset(obs, None, None, stagger)
+    keys, indices = np.zeros(num_envs, np.uint64), np.arange(num_envs, dtype=np.uint32)
+    core.reset(obs, None, None, stagger, keys, indices)
     return core, [random_actions(num_envs), obs, reward, terminated, truncated, final_obs]
 
 

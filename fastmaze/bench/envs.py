@@ -13,21 +13,30 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from fastmaze.bench import contenders, peers
 from fastmaze.bench.contenders import Make, Step, Unavailable
 from fastmaze.bench.machine import describe
+from fastmaze.envs.backends.validation import LARGEST, check_count
 from fastmaze.results import check_json_path, write_json
-from fastmaze.specs import TMazeSpec, make_spec
+from fastmaze.specs import TMazeSpec, check_integer, check_real, make_spec
+
+_TASKS: Final = ("PassiveTMaze", "ActiveTMaze")
+"""What the NumPy baseline covers."""
 
 
 @dataclass(frozen=True)
 class BenchConfig:
-    """What to measure, and for how long."""
+    """What to measure, and for how long.
+
+    Raises:
+        TypeError: a field has the wrong type.
+        ValueError: a field is out of range.
+    """
 
     task: str = "PassiveTMaze"
-    """Task to step; the NumPy baseline covers PassiveTMaze and ActiveTMaze."""
+    """Task to step, PassiveTMaze or ActiveTMaze."""
     length: int = 1000
     """Corridor length: episodes end, and start anew, every length + 1 steps or so."""
     num_envs: tuple[int, ...] = (1, 64, 4096, 65536, 1048576)
@@ -42,6 +51,21 @@ class BenchConfig:
     """Measure PufferLib, EnvPool and gymnax too, where they are installed."""
     json: Path | None = None
     """File to write all figures to."""
+
+    def __post_init__(self) -> None:
+        if self.task not in _TASKS:
+            raise ValueError(f"task: expected one of {_TASKS}, got {self.task!r}")
+        make_spec(self.task, length=self.length)
+        if not isinstance(self.num_envs, tuple) or not self.num_envs:
+            raise ValueError(
+                f"num_envs: expected a tuple of at least one batch size, got {self.num_envs!r}"
+            )
+        for size in self.num_envs:
+            check_count("num_envs", size)
+        check_integer("threads", self.threads, 0, LARGEST["num_threads"])
+        check_integer("rounds", self.rounds, 1)
+        if check_real("seconds", self.seconds) <= 0:
+            raise ValueError(f"seconds: expected a number > 0, got {self.seconds}")
 
 
 class Row(NamedTuple):

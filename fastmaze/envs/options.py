@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmaze.envs.backends.base import Array
+from fastmaze.specs import check_integer
 
 
 def parse_single_options(options: dict[str, Any] | None) -> int | None:
@@ -15,17 +16,16 @@ def parse_single_options(options: dict[str, Any] | None) -> int | None:
 
     Raises:
         ValueError: an unknown option, or another number.
-        TypeError: not an integer.
+        TypeError: not an integer, or the options are no dict.
     """
     _check_names(options, ("goal_y",))
     goal_y = options.get("goal_y") if options else None
     if goal_y is None:
         return None
-    if isinstance(goal_y, (bool, np.bool_)) or not hasattr(goal_y, "__index__"):
-        raise TypeError(f"options['goal_y']: expected -1 or +1, got {goal_y!r}")
+    goal_y = check_integer("options['goal_y']", goal_y)
     if goal_y not in (-1, 1):
-        raise ValueError(f"options['goal_y']: expected -1 or +1, got {goal_y!r}")
-    return int(goal_y)
+        raise ValueError(f"options['goal_y']: expected -1 or +1, got {goal_y}")
+    return goal_y
 
 
 def parse_vector_options(
@@ -35,7 +35,7 @@ def parse_vector_options(
 
     Raises:
         ValueError: an unknown option, a wrong shape or value, or a mask of no env.
-        TypeError: a wrong dtype.
+        TypeError: a wrong dtype, or the options are no dict.
     """
     _check_names(options, ("goal_y", "reset_mask"))
     if not options:
@@ -49,6 +49,8 @@ def parse_vector_options(
 
 
 def _check_names(options: dict[str, Any] | None, known: tuple[str, ...]) -> None:
+    if options is not None and not isinstance(options, dict):
+        raise TypeError(f"options: expected a dict, got {options!r} ({type(options).__name__})")
     for name in options or ():
         if name not in known:
             raise ValueError(f"options: expected keys among {known}, got {name!r}")
@@ -70,7 +72,10 @@ def _check_mask(mask: Any, num_envs: int) -> npt.NDArray[np.bool_]:
 def _check_goals(goals: Any, mask: Array | None, num_envs: int) -> npt.NDArray[np.int8]:
     """Goals as int8 [N], 0 for envs outside the mask."""
     wanted = f"options['goal_y']: expected -1 or +1, one int or an int array of shape ({num_envs},)"
-    array = np.asarray(goals)
+    try:
+        array = np.asarray(goals)
+    except ValueError as error:  # lists of different lengths
+        raise ValueError(f"{wanted}, got {goals!r}") from error
     if array.dtype.kind not in "iu":
         raise TypeError(f"{wanted}, got dtype {array.dtype}")
     if array.shape not in ((), (num_envs,)):

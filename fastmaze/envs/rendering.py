@@ -16,6 +16,7 @@ the agent, with a mark for each run of hidden cells, and always has the same wid
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -64,6 +65,17 @@ class Scene:
         return cls(x, y, t, goal_y, int(cue))
 
 
+def check_render_mode(mode: str | None) -> str | None:
+    """The mode, if it is None or one of `RENDER_MODES`.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if mode is None or (isinstance(mode, str) and mode in RENDER_MODES):
+        return mode
+    raise ValueError(f"render_mode: expected None or one of {RENDER_MODES}, got {mode!r}")
+
+
 class Renderer:
     """Draws the scenes of one task.
 
@@ -93,8 +105,7 @@ def visible_columns(spec: TMazeSpec, x: int, max_columns: int = MAX_COLUMNS) -> 
     are kept even where `max_columns` is less than they need, 9 at most.
     """
     width = min(spec.junction + 1, max_columns)
-    near = (0, 1, spec.oracle_length, spec.junction - 1, spec.junction)
-    shown = {cell for cell in near if 0 <= cell <= spec.junction} | {x}
+    shown = _landmarks(spec) | {x}
     columns = _with_marks(shown)
     distance = 1
     while len(columns) < width:
@@ -104,6 +115,30 @@ def visible_columns(spec: TMazeSpec, x: int, max_columns: int = MAX_COLUMNS) -> 
                 columns = _with_marks(shown)
         distance += 1
     return columns
+
+
+def least_columns(spec: TMazeSpec) -> int:
+    """Columns that the landmarks need, with the agent wherever it takes the most."""
+    landmarks = _landmarks(spec)
+    # In the middle of a gap the agent stands between two marks.
+    middles = {(a + b) // 2 for a, b in itertools.pairwise(sorted(landmarks))}
+    return max(len(visible_columns(spec, x, max_columns=0)) for x in landmarks | middles)
+
+
+def text_width(columns: int) -> int:
+    """Characters across a picture in text: three a column, and the walls of the arms."""
+    return 3 * columns + 3
+
+
+def columns_within(width: int) -> int:
+    """Columns of the widest picture in text that has at most `width` characters."""
+    return (width - text_width(0)) // 3
+
+
+def _landmarks(spec: TMazeSpec) -> set[int]:
+    """The oracle, the start, the junction, and the cells next to the ends of the corridor."""
+    near = (0, 1, spec.oracle_length, spec.junction - 1, spec.junction)
+    return {cell for cell in near if 0 <= cell <= spec.junction}
 
 
 def _with_marks(shown: set[int]) -> list[int]:

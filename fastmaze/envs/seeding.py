@@ -7,18 +7,17 @@ nearly all their mazes.) A list of seeds gives env i the stream of a single env 
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
 
+from fastmaze.envs.backends.validation import MAX_ENVS
+from fastmaze.specs import check_integer
+
 MAX_SEED = 2**64 - 1
 """A seed is the 64-bit key of Philox-4x32-10."""
-
-MAX_ENVS = 2**32
-"""A global env index is one 32-bit counter word."""
 
 
 class Streams(NamedTuple):
@@ -39,7 +38,16 @@ def check_seed(name: str, seed: Any) -> int:
         TypeError: not an integer.
         ValueError: not within 0 to 2**64 - 1.
     """
-    return _check_integer(name, seed, MAX_SEED)
+    return check_integer(name, seed, 0, MAX_SEED)
+
+
+def is_per_env(seed: Any) -> TypeGuard[Sequence[int | None]]:
+    """Whether it is a list of seeds, one per env, rather than one for the population."""
+    if isinstance(seed, np.ndarray):
+        return seed.ndim > 0
+    # Text and bytes are sequences too, but a seed to nobody.
+    texts = (str, bytes, bytearray, memoryview)
+    return isinstance(seed, Sequence) and not isinstance(seed, texts)
 
 
 def population_indices(
@@ -49,13 +57,13 @@ def population_indices(
 
     `name` is what an error calls the offset.
     """
-    offset = _check_integer(name, env_offset, MAX_ENVS - 1)
+    offset = check_integer(name, env_offset, 0, MAX_ENVS - 1)
     if offset + num_envs > MAX_ENVS:
         raise ValueError(f"{name} + num_envs: expected at most {MAX_ENVS}, got {offset + num_envs}")
     return np.arange(offset, offset + num_envs, dtype=np.uint32)
 
 
-def population_streams(seed: int, indices: npt.NDArray[np.uint32]) -> Streams:
+def population_streams(seed: Any, indices: npt.NDArray[np.uint32]) -> Streams:
     """The streams of a population with one seed, whose envs have these global indices."""
     return Streams(np.full(len(indices), check_seed("seed", seed), np.uint64), indices, None)
 
@@ -72,7 +80,7 @@ def seed_streams(
     if seed is None:
         return None
     num_envs = len(indices)
-    if not isinstance(seed, (Sequence, np.ndarray)) or isinstance(seed, str):
+    if not is_per_env(seed):
         return population_streams(seed, indices)
     if len(seed) != num_envs:
         raise ValueError(f"seed: expected {num_envs} seeds, one per env, got {len(seed)}")
@@ -87,10 +95,9 @@ def seed_streams(
     return Streams(keys, np.zeros(num_envs, np.uint32), None if everyone else mask)
 
 
-def _check_integer(name: str, value: Any, high: int) -> int:
-    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name}: expected an integer, got {value!r} ({type(value).__name__})")
-    number = operator.index(value)
-    if not 0 <= number <= high:
-        raise ValueError(f"{name}: expected an integer from 0 to {high}, got {number}")
-    return number
+def fill_streams(streams: Streams | None, others: Streams) -> Streams:
+    """`streams` where they say something, `others` for the remaining envs."""
+    if streams is None or streams.mask is None:
+        return streams or others
+    keys = np.where(streams.mask, streams.keys, others.keys)
+    return Streams(keys, np.where(streams.mask, streams.indices, others.indices), None)

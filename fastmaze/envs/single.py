@@ -10,11 +10,11 @@ import numpy.typing as npt
 from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 
 from fastmaze.envs.options import parse_single_options
-from fastmaze.envs.rendering import RENDER_MODES, Frame, Renderer, Scene
+from fastmaze.envs.rendering import RENDER_MODES, Frame, Renderer, Scene, check_render_mode
 from fastmaze.envs.seeding import check_seed, population_indices
 from fastmaze.envs.spaces import action_space, observation_space
 from fastmaze.reference.tmaze import TMaze
-from fastmaze.specs import make_spec
+from fastmaze.specs import NUM_ACTIONS, check_integer, make_spec
 
 Observation = npt.NDArray[np.float32]
 
@@ -55,12 +55,8 @@ class TMazeEnv(gymnasium.Env[Observation, np.int64]):
         env_index: int = 0,
         **task_options: Any,
     ) -> None:
-        if render_mode not in (None, *RENDER_MODES):
-            raise ValueError(
-                f"render_mode: expected None or one of {RENDER_MODES}, got {render_mode!r}"
-            )
+        self.render_mode = check_render_mode(render_mode)
         self.task_spec = make_spec(task, **task_options)
-        self.render_mode = render_mode
         self.maze = TMaze(self.task_spec, int(population_indices(env_index, 1, "env_index")[0]))
         self.observation_space = observation_space(self.task_spec)
         self.action_space = action_space()
@@ -107,13 +103,12 @@ class TMazeEnv(gymnasium.Env[Observation, np.int64]):
         """
         self._check_open()
         # Integers of NumPy and arrays of no dimension will do, as in Gymnasium; True will not.
-        if isinstance(action, (bool, np.bool_)) or not hasattr(action, "__index__"):
-            raise TypeError(f"action: expected an integer, got {action!r}")
+        action = check_integer("action", action, 0, NUM_ACTIONS - 1)
         if not self._was_reset:
             raise ResetNeeded("step: call reset first")
         if self.maze.t >= self.task_spec.episode_length:
             raise ResetNeeded("step: the episode is over; call reset first")
-        obs, reward, done = self.maze.step(int(action))
+        obs, reward, done = self.maze.step(action)
         if not done:
             return obs, reward, False, False, {}
         episode = self.maze.statistics()

@@ -7,23 +7,33 @@ options, fresh arrays, and infos at the ends of episodes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import Any
 
 import gymnasium
 import numpy as np
 import numpy.typing as npt
-from gymnasium.error import ClosedEnvironmentError, ResetNeeded
+from gymnasium.error import ResetNeeded
 from gymnasium.vector.utils import batch_space
 
 from fastmaze.envs.backends import make_backend
 from fastmaze.envs.backends.base import Array, Backend, EpisodeStatistics, Mode
+from fastmaze.envs.backends.errors import Closed, NotReady
 from fastmaze.envs.backends.validation import check_count
 from fastmaze.envs.infos import episode_info
 from fastmaze.envs.options import parse_vector_options
-from fastmaze.envs.rendering import RENDER_MODES, Frame, Renderer, Scene
-from fastmaze.envs.seeding import population_indices, population_streams, seed_streams
+from fastmaze.envs.refusals import raise_closed, raise_refused
+from fastmaze.envs.rendering import RENDER_MODES, Frame, Renderer, Scene, check_render_mode
+from fastmaze.envs.seeding import (
+    check_seed,
+    fill_streams,
+    is_per_env,
+    population_indices,
+    population_streams,
+    seed_streams,
+)
 from fastmaze.envs.spaces import action_space, observation_space
-from fastmaze.specs import TMazeSpec, make_spec
+from fastmaze.envs.trajectory import Trajectory, new_trajectory
+from fastmaze.specs import TMazeSpec, check_boolean, make_spec
 
 try:
     from gymnasium.vector import AutoresetMode
@@ -36,22 +46,6 @@ except ImportError as error:
 _FLOAT32, _BOOL = np.dtype(np.float32), np.dtype(np.bool_)
 
 StepResult = tuple[Array, Array, Array, Array, dict[str, Any]]
-
-
-class Trajectory(NamedTuple):
-    """What `FastMazeVectorEnv.unroll` returns: S steps of N envs, fresh arrays."""
-
-    obs: npt.NDArray[np.float32]
-    """Observations after each step, float32 [S, N, D]."""
-    reward: npt.NDArray[np.float32]
-    """Rewards, float32 [S, N]."""
-    terminated: npt.NDArray[np.bool_]
-    """Episode ends, bool [S, N]."""
-    truncated: npt.NDArray[np.bool_]
-    """Always False, bool [S, N]."""
-    final_obs: npt.NDArray[np.float32] | None
-    """In mode SameStep, last observations where `terminated` and zeros elsewhere, float32
-    [S, N, D]; None in the other modes, where `obs` holds them."""
 
 
 def make_vec(
@@ -111,6 +105,8 @@ class FastMazeVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
     goal cell) and "cue_seen" (bool [N], visited the oracle), each with a mask of the envs that
     ended, under its name with `_` in front.
 
+    Pickles and deep copies go on bit for bit, but begin with `statistics` of zeros.
+
     Attributes:
         task_spec: what the task is.
         backend: what computes it.
@@ -132,10 +128,13 @@ class FastMazeVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         copy: bool = True,
         render_mode: str | None = None,
     ) -> None:
-        if render_mode not in (None, *RENDER_MODES):
-            raise ValueError(
-                f"render_mode: expected None or one of {RENDER_MODES}, got {render_mode!r}"
+        if not isinstance(task_spec, TMazeSpec):
+            raise TypeError(
+                "task_spec: expected a TMazeSpec (make_vec takes the name of a task), "
+                f"got {task_spec!r} ({type(task_spec).__name__})"
             )
+        self.task_spec = task_spec
+        self.render_mode = check_render_mode(render_mode)
         try:
             self.autoreset_mode = AutoresetMode(autoreset_mode)
         except ValueError as error:
@@ -144,14 +143,12 @@ class FastMazeVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
                 f"autoreset_mode: expected one of {names}, got {autoreset_mode!r}"
             ) from error
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
-        self.task_spec = task_spec
         self.num_envs = check_count("num_envs", num_envs)
-        self.render_mode = render_mode
         self._obs_shape = (self.num_envs, task_spec.obs_dim)
         self._num_threads = check_count("num_threads", num_threads)
         self._indices = population_indices(env_offset, self.num_envs)
-        self._stagger = bool(stagger)
-        self._copy = bool(copy)
+        self._stagger = check_boolean("stagger", stagger)
+        self._copy = check_boolean("copy", copy)
         self._was_reset = False
 
         self.single_observation_space = observation_space(task_spec)
@@ -203,21 +200,21 @@ class FastMazeVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
             ClosedEnvironmentError: the envs were closed.
         """
         if self.closed:
-            self._raise_closed()
+            raise_closed()
         mask, goals = parse_vector_options(options, self.num_envs)
         if mask is not None and not self._was_reset and not mask.all():
             raise ResetNeeded("reset: the first reset must reset every env; leave out reset_mask")
         streams = seed_streams(seed, self._indices)
-        if streams is not None and not isinstance(seed, (Sequence, np.ndarray)):
-            super().reset(seed=int(streams.keys[0]))
         if not self._was_reset and (streams is None or streams.mask is not None):
             # Envs without a seed of their own start from a random one.
             drawn = int(self.np_random.integers(2**64, dtype=np.uint64))
-            self.backend.seed(*population_streams(drawn, self._indices))
-        if streams is not None:
-            self.backend.seed(streams.keys, streams.indices, _both(streams.mask, mask))
+            streams = fill_streams(streams, population_streams(drawn, self._indices))
         obs = self._new_buffers()[0] if self._copy else self._buffers[0]
-        self.backend.reset(obs, mask, goals, self._stagger and mask is None)
+        self.backend.reset(
+            obs, mask, goals, self._stagger and mask is None, *(streams or (None, None, None))
+        )
+        if seed is not None and not is_per_env(seed):
+            super().reset(seed=check_seed("seed", seed))
         self._was_reset = True
         return obs, {}
 
@@ -243,8 +240,8 @@ class FastMazeVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         buffers = self._new_buffers() if self._copy else self._buffers
         try:
             num_ended = self._step(actions, *buffers, self._final_obs)
-        except RuntimeError as error:
-            self._raise_refused(error)
+        except (NotReady, Closed) as error:
+            raise_refused(error)
         if num_ended:
             return *buffers, episode_info(self.statistics, buffers[2], self._final_obs)
         return *buffers, {}
@@ -276,8 +273,8 @@ class FastMazeVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         """
         try:
             return self._step(actions, obs, reward, terminated, truncated, final_obs)
-        except RuntimeError as error:
-            self._raise_refused(error)
+        except (NotReady, Closed) as error:
+            raise_refused(error)
 
     def unroll(self, actions: Array) -> Trajectory:
         """Steps every env S times in one call of the backend.
@@ -289,26 +286,20 @@ class FastMazeVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
             As `step`; in mode Disabled also if some episode has fewer than S steps left.
         """
         if self.closed:
-            self._raise_closed()
+            raise_closed()
         if type(actions) is not np.ndarray:
             actions = np.asarray(actions)
         if actions.ndim != 2:
             raise ValueError(
                 f"actions: expected shape (steps, {self.num_envs}), got {actions.shape}"
             )
-        shape = (len(actions), self.num_envs)
-        obs_shape = (*shape, self.task_spec.obs_dim)
-        trajectory = Trajectory(
-            np.empty(obs_shape, np.float32),
-            np.empty(shape, np.float32),
-            np.empty(shape, np.bool_),
-            np.empty(shape, np.bool_),
-            np.zeros(obs_shape, np.float32) if self._final_obs is not None else None,
+        trajectory = new_trajectory(
+            len(actions), *self._obs_shape, with_final_obs=self._final_obs is not None
         )
         try:
             self.backend.unroll(actions, *trajectory)
-        except RuntimeError as error:
-            self._raise_refused(error)
+        except (NotReady, Closed) as error:
+            raise_refused(error)
         return trajectory
 
     def get_state(self) -> npt.NDArray[np.uint8]:
@@ -317,7 +308,7 @@ class FastMazeVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         The same bytes with every backend. `statistics` of episodes past are not part of it.
         """
         if self.closed:
-            self._raise_closed()
+            raise_closed()
         return self.backend.get_state()
 
     def set_state(self, state: Array) -> None:
@@ -327,12 +318,12 @@ class FastMazeVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
             ValueError: it is not such a state; nothing has changed.
         """
         if self.closed:
-            self._raise_closed()
+            raise_closed()
         self.backend.set_state(state)
         try:
             self.backend.observe(np.empty_like(self._buffers[0]))
             self._was_reset = True
-        except RuntimeError:
+        except NotReady:
             # Taken before the first reset, which will still have to draw a seed.
             self._was_reset = False
 
@@ -350,7 +341,7 @@ class FastMazeVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
             )
             return None
         if self.closed:
-            self._raise_closed()
+            raise_closed()
         if not self._was_reset:
             raise ResetNeeded("render: call reset first")
         if self._renderer is None:
@@ -368,11 +359,16 @@ class FastMazeVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         # Older versions of Gymnasium close what was never made, when the constructor raised.
         if hasattr(self, "backend"):
             self.backend.close()
-        self._step = self._raise_closed
+        # No method of this env: older versions close dropped envs, which must not then wait for
+        # the garbage collector.
+        self._step = raise_closed
+        nothing = np.empty(0, _FLOAT32)
+        self._buffers = (nothing, nothing, nothing, nothing)
+        self._final_obs = self._renderer = None
 
     def __getstate__(self) -> dict[str, Any]:
         if self.closed:
-            self._raise_closed()
+            raise_closed()
         kept = self.__dict__.copy()
         for name in ("statistics", "_step", "_buffers", "_final_obs", "_renderer"):
             del kept[name]
@@ -395,15 +391,3 @@ class FastMazeVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
             np.empty(n, _BOOL),
             np.empty(n, _BOOL),
         )
-
-    def _raise_refused(self, error: RuntimeError) -> NoReturn:
-        """Gymnasium's name for what the backend refused to do."""
-        raise ResetNeeded(str(error)) from error
-
-    def _raise_closed(self, *_: Any) -> NoReturn:
-        raise ClosedEnvironmentError("the envs were closed; make new ones")
-
-
-def _both(a: Array | None, b: Array | None) -> Array | None:
-    """The envs in both masks; None is all."""
-    return b if a is None else a if b is None else a & b

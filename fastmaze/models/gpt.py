@@ -41,9 +41,9 @@ class GPT(nn.Module):
             "learned" (added, up to `max_length`) or "rotary" (queries and keys turned).
         max_length: T + 1, the most tokens of a sequence; bounds positions "learned" only.
         dropout: chance of dropping an embedding, an attention weight, or a block's output.
-        attention_std: standard deviation of attention's initial weights. GPT-2's 0.02 makes it
-            nearly uniform and what it adds tiny, so that one step among many is hardly seen;
-            about 1 / sqrt(width) tells steps apart from the start. All other weights have 0.02.
+        attention_std: standard deviation of the initial weights of attention's values and output.
+            GPT-2's 0.02 makes what attention adds tiny, so that one step among many is hardly
+            seen. All other weights have 0.02; attention begins nearly uniform, deaf to no step.
         attention_impl: which attention kernel to use.
     """
 
@@ -85,7 +85,8 @@ class GPT(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.zeros_(module.bias)
         for block in self.blocks:
-            nn.init.normal_(cast(Block, block).qkv.weight, std=attention_std)
+            values = cast(Block, block).qkv.weight[2 * width :]
+            nn.init.normal_(values, std=attention_std)
             nn.init.normal_(cast(Block, block).project.weight, std=attention_std)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -124,7 +124,7 @@ class TMaze:
         if penalised:
             reward += spec.penalty
             self.num_penalties += 1
-        if self.x == 0:
+        if self.x == 0 and spec.distract_reward:
             reward += spec.distract_reward
             self.num_distractions += 1
         return reward

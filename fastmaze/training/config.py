@@ -48,12 +48,13 @@ class TrainConfig:
     """Seed of everything random. Same seed, same configuration: the same run, on a CPU."""
 
     run_dir: Path | None = None
-    """Where the run is kept. Default: runs/TASK-LENGTH-MODEL-seedSEED."""
+    """Where the run is kept. Default: runs/TASK-LENGTH-MODEL-seedSEED, with a number behind it if
+    that is taken."""
     device: str = "cpu"
     """Where the networks live, e.g. cpu or cuda. Short mazes train fastest on a CPU."""
     num_threads: int | None = None
-    """Threads of PyTorch and of the environments. Default: all. Sums are split over threads, so
-    another number of threads rounds differently and gives another, equally good, run."""
+    """Threads of PyTorch. Default: all. Sums are split over threads, so another number of threads
+    rounds differently and gives another, equally good, run."""
     backend: Literal["native", "numba", "reference"] = "native"
     """What steps the environments: native (C++), numba, or reference (slow, readable Python). The
     choice changes the speed, never the run."""
@@ -61,15 +62,17 @@ class TrainConfig:
     """Which attention kernel: auto (the fastest there is) or torch."""
 
     num_episodes: int | None = None
-    """Budget, the run's definite end; a whole number of rounds. The learning rate falls over it.
-    Default: several times what a solution takes. Paper: 6,700 to 40,000, by length."""
+    """Budget, the run's definite end, in whole rounds; the learning rate falls over it. Default:
+    1,408 (lstm 1,920; 3,072 if the cue has to be fetched) up to length 50, growing with the
+    square root of the length beyond. Paper: 6,700 to 40,000, by length."""
     num_envs: int | None = None
     """Episodes collected together; one round. Default: 32, one batch for the network. Paper: 1."""
     updates_per_round: int | None = None
-    """Gradient updates after each round. Default: 8, one per four episodes: the cost of learning
-    hardly grows with length when counted in updates. Paper: a quarter of the episode's steps."""
+    """Gradient updates after each round. Default: 16 (lstm 32): counted in updates, the cost of
+    learning hardly grows with length. Paper: a quarter of the episode's steps."""
     batch_size: int | None = None
-    """Whole episodes per update. Default: 32. Paper: 64."""
+    """Whole episodes per update. Default: 32, where 8 often did not find recall in five times the
+    updates; lstm 8. Paper: 64."""
     replay_steps: int | None = None
     """Steps that the replay keeps, in whole episodes. Both: 1,000,000, or 1,000 episodes."""
     random_episodes: int | None = None
@@ -92,11 +95,14 @@ class TrainConfig:
     epsilon_anneal: float | None = None
     """Share of the budget over which `epsilon` falls from 1. Default: 0. Paper: 0.1."""
     last_step_epsilon: float | None = None
-    """Least chance of a random action at the last step, where the choice between the arms is
-    made and nothing after it can be spoilt. Default: 0.3. Paper: 0."""
+    """Least chance of a random action at the last step. Default: 1 (lstm 0.3): nothing that
+    follows can be spoilt, and every arm is tried equally often with each cue; with 0.3, a run that
+    first learned one cue saw too few successes with the other. Paper: 0."""
     first_step_epsilon: float | None = None
-    """Least chance of a random action at the first step. Default: 0.3 if the cue has to be
-    fetched (the first step decides whether it is), else 0. Paper: 0."""
+    """Least chance of a random action at the first step. Default: 0.2 (lstm 0), because what is
+    learned about the cue leaks into the values at the step that shows it, and rare mistakes there
+    correct it too slowly; 0.75 if the cue has to be fetched: the first step decides whether it is.
+    Paper: 0."""
 
     discount: float | None = None
     """Worth of a reward one step later. Default: 0.9 if the cue shows at the start: one step's
@@ -111,14 +117,19 @@ class TrainConfig:
     """Rewards are multiplied by this for learning. Default: T/10: keeps a step's penalty, 1/L, at
     about 0.1 at any length, large enough for the network to tell actions apart. Paper: 1."""
     learning_rate: float | None = None
-    """Adam's step size. Default: 5e-4. Paper: 3e-4."""
+    """Adam's step size. Default: 4e-4 (lstm 5e-4). Paper: 3e-4."""
     adam_beta2: float | None = None
-    """Adam's decay of squared gradients. Both: 0.999."""
+    """Adam's decay of squared gradients. Default: 0.95 (lstm 0.999): learning one cue makes large
+    gradients, after which 0.999 is deaf to the other for hundreds of updates. Paper: 0.999."""
     warmup_updates: int | None = None
     """Updates over which the learning rate rises from 0. Default: 20. Paper: 0."""
     final_learning_rate: float | None = None
     """Learning rate at the budget's end, as a share of the full one; linear in between. Default:
-    0.1, so that a solution stays. Paper: 1."""
+    0.1 (lstm 1), so that a solution stays. Paper: 1."""
+    settle: bool | None = None
+    """Hold on to a solution: when an evaluation finds the task solved, go on from the evaluated
+    weights at the final learning rate; when a later one fails, go back to them at the full rate.
+    Default: yes; without it, a first solution is sometimes lost again for a while. Paper: no."""
     grad_clip: float | None = None
     """Largest norm of a gradient, 0 for any. Default: 1: the rare goal rewards make rare large
     gradients. Paper: 0."""
@@ -139,18 +150,18 @@ class TrainConfig:
     num_heads: int | None = None
     """Attention heads of each layer (gpt). As `num_layers`."""
     obs_width: int | None = None
-    """Width of the embedded observation. Both: 64 (gpt), 32 (lstm)."""
+    """Width of the embedded observation. Default: 64. Paper: 64, lstm 32."""
     action_width: int | None = None
-    """Width of the embedded previous action. Both: 64 (gpt), 16 (lstm)."""
+    """Width of the embedded previous action. Default: 64. Paper: 64, lstm 16."""
     head_widths: tuple[int, ...] | None = None
     """Hidden widths of the head that makes action values. Both: 256 256."""
     positions: Positions | None = None
     """How the transformer knows a step's place. Default: none: what was learnt at one step of the
     corridor then holds at every other. Paper: sinusoidal."""
     attention_std: float | None = None
-    """Standard deviation of attention's initial weights. Default: 0.08, about one over the root of
-    `width`: in a supervised probe, recall of a cue 50 steps back then took 110 to 140 updates, and
-    with GPT-2's 0.02 about 700 or more. Paper: 0.02."""
+    """Standard deviation of the initial weights of attention's values and output. Default: 0.16:
+    one cue among 50 steps is heard from the start: a supervised probe of recall took 100 to 150
+    updates, with GPT-2's 0.02 from 180 to more than 500. Paper: 0.02."""
     lstm_init: LSTMInit | None = None
     """Initial weights of the LSTM. Default: chrono, biased to remember for up to T steps: the
     published one forgets within tens. Paper: orthogonal, with zero biases."""
@@ -308,7 +319,7 @@ def check_hyperparameters(hyper: Hyperparameters) -> None:
         ("reward_scale", 0.0, math.inf),
     ):
         _real(name, getattr(hyper, name), least, most)
-    for name in ("epsilon_spread", "separate_forwards", "act_with_target"):
+    for name in ("epsilon_spread", "separate_forwards", "act_with_target", "settle"):
         if not isinstance(getattr(hyper, name), bool):
             raise TypeError(f"{name}: expected True or False, got {getattr(hyper, name)!r}")
     _choose("positions", hyper.positions, POSITIONS)

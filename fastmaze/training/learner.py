@@ -70,6 +70,10 @@ class Learner:
         """Rounds done."""
         self.updates = 0
         """Gradient updates done."""
+        self.settled = False
+        """Whether the last evaluation found the task solved; see `settle`."""
+        self.solution: dict[str, Tensor] = {}
+        """Weights of the last evaluation that did, if one did."""
 
     @property
     def acting(self) -> QNetwork:
@@ -113,6 +117,22 @@ class Learner:
         # Brought to the CPU once a round: the updates themselves never wait for a device.
         return UpdateStats(*torch.stack(stats).mean(dim=0).tolist())
 
+    def settle(self, solved: bool) -> None:
+        """Hears whether the acting network solves the task; if `hyper.settle`, holds on to it.
+
+        While it does, updates are small; when it is lost, both networks go back to the last
+        solution and learn on at the full rate. When it is first found the online network goes
+        back to it too: it may have moved on from what the average of its past solves.
+        """
+        if not self.hyper.settle:
+            return
+        if solved:
+            self.solution = copy.deepcopy(self.acting.state_dict())
+        if self.solution and solved != self.settled:
+            self.online.load_state_dict(self.solution)
+            self.target.load_state_dict(self.solution)
+        self.settled = solved
+
     def _update(self) -> Tensor:
         hyper = self.hyper
         batch = self.replay.sample(hyper.batch_size, self.rng)
@@ -132,11 +152,11 @@ class Learner:
         return torch.stack([loss.loss.detach(), loss.q_mean, loss.target_mean, norm])
 
     def _learning_rate(self) -> float:
-        """Up during the warm-up, then down in a line until the budget's end."""
+        """Up during the warm-up, then down in a line until the budget's end, or once settled."""
         hyper = self.hyper
         total = max(1, self.config.num_rounds * hyper.updates_per_round)
-        share = hyper.final_learning_rate
-        share += (1.0 - share) * max(0.0, 1.0 - self.updates / total)
+        left = 0.0 if self.settled else max(0.0, 1.0 - self.updates / total)
+        share = hyper.final_learning_rate + (1.0 - hyper.final_learning_rate) * left
         if self.updates < hyper.warmup_updates:
             share *= (self.updates + 1) / hyper.warmup_updates
         return hyper.learning_rate * share
@@ -148,6 +168,7 @@ class Learner:
         tensors = join_parts(
             online=self.online.state_dict(),
             target=self.target.state_dict(),
+            solution=self.solution,
             adam={
                 f"{name}/{key}": value
                 for i, name in enumerate(names)
@@ -160,6 +181,7 @@ class Learner:
         values = {
             "round": self.round,
             "updates": self.updates,
+            "settled": self.settled,
             "numpy": self.rng.bit_generator.state,
         }
         return tensors, values
@@ -179,6 +201,7 @@ class Learner:
         try:
             self.online.load_state_dict(checkpoint.part("online"))
             self.target.load_state_dict(checkpoint.part("target"))
+            self.solution = checkpoint.part("solution")
             groups = self.optimizer.state_dict()["param_groups"]
             self.optimizer.load_state_dict({"state": adam, "param_groups": groups})
             self.replay.set_state({k: v.numpy() for k, v in checkpoint.part("replay").items()})
@@ -190,6 +213,7 @@ class Learner:
             ) from error
         self.rng.bit_generator.state = values["numpy"]
         self.round, self.updates = values["round"], values["updates"]
+        self.settled = values["settled"]
 
     def close(self) -> None:
         """Ends the environments."""

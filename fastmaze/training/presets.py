@@ -43,6 +43,7 @@ class Hyperparameters:
     adam_beta2: float
     warmup_updates: int
     final_learning_rate: float
+    settle: bool
     grad_clip: float
     target_rate: float
     batch_size: int
@@ -63,10 +64,14 @@ def default(spec: TMazeSpec, model: ModelName) -> Hyperparameters:
     """Few updates, many environments, rewards and exploration that suit a long corridor.
 
     A maze whose cue has to be fetched (`oracle_length` > 0) needs credit over the whole episode;
-    one that shows it at the start does not. That is all in which the two differ.
+    one that shows it at the start does not. That is all in which the two differ. The LSTM, whose
+    updates cost less and whose recall comes slower, takes more and smaller ones.
     """
+    gpt = model == "gpt"
     T = spec.episode_length
     fetch = spec.oracle_length > 0
+    rounds = 96 if fetch else 44 if gpt else 60
+    rounds = math.ceil(rounds * max(1.0, math.sqrt(T / 51)))
     return Hyperparameters(
         width=128,
         num_layers=1,
@@ -75,7 +80,7 @@ def default(spec: TMazeSpec, model: ModelName) -> Hyperparameters:
         action_width=64,
         head_widths=(256, 256),
         positions="none",
-        attention_std=0.08,
+        attention_std=0.16,
         lstm_init="chrono",
         dropout=0.0,
         separate_forwards=False,
@@ -84,23 +89,24 @@ def default(spec: TMazeSpec, model: ModelName) -> Hyperparameters:
         trace=1.0 if fetch else 0.0,
         n_step=1,
         reward_scale=T / 10,
-        learning_rate=3e-4,
-        adam_beta2=0.95,
+        learning_rate=4e-4 if gpt else 5e-4,
+        adam_beta2=0.95 if gpt else 0.999,
         warmup_updates=20,
-        final_learning_rate=0.1,
+        final_learning_rate=0.1 if gpt else 1.0,
+        settle=True,
         grad_clip=1.0,
         target_rate=0.02,
-        batch_size=max(8, 400 // T),
+        batch_size=32 if gpt else 8,
         num_envs=32,
-        num_episodes=32 * 48,
+        num_episodes=32 * rounds,
         random_episodes=64,
-        updates_per_round=32,
+        updates_per_round=16 if gpt else 32,
         replay_steps=max(1_000_000, 1_000 * T),
         epsilon=min(1.0, 2 / T),
         epsilon_spread=True,
         epsilon_anneal=0.0,
-        last_step_epsilon=1.0,
-        first_step_epsilon=0.5 if fetch else 0.2,
+        last_step_epsilon=1.0 if gpt else 0.3,
+        first_step_epsilon=0.75 if fetch else 0.2 if gpt else 0.0,
         eval_every=2 * 32,
     )
 
@@ -141,6 +147,7 @@ def paper(spec: TMazeSpec, model: ModelName) -> Hyperparameters:
         adam_beta2=0.999,
         warmup_updates=0,
         final_learning_rate=1.0,
+        settle=False,
         grad_clip=0.0,
         target_rate=0.005,
         batch_size=64,

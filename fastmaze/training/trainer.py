@@ -205,11 +205,12 @@ class _Run:
         }
 
     def _evaluate(self) -> EvalResult:
-        """Fresh mazes each time; no random state is touched, so evaluations change no run."""
+        """Fresh mazes each time, drawn apart from the run's own random numbers."""
         config, tally = self.config, self.tally
         seed = EVAL_SEED // 2 + (config.seed << 31) + self.learner.round
         result = self.evaluator.evaluate(self.learner.acting, seed)
         tally.final_success = result.success
+        self.learner.settle(result.solved)
         if result.solved and tally.solved_after is None:
             tally.solved_after = self._seconds
             self.progress.note(f"solved after {tally.solved_after:.0f} s")

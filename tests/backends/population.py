@@ -41,8 +41,8 @@ class Population:
         self.terminated = np.zeros(n, np.bool_)
         self.truncated = np.ones(n, np.bool_)
         indices = np.arange(env_offset, env_offset + n, dtype=np.uint32)
-        self.backend.seed(np.full(n, seed, np.uint64), indices)
-        self.backend.reset(self.obs, None, goals, stagger)
+        keys = np.full(n, seed, np.uint64)
+        self.backend.reset(self.obs, None, goals, stagger, keys, indices)
 
     def step(self, actions: np.ndarray) -> int:
         """One step; in mode Disabled, envs that were over are reset first."""

@@ -151,8 +151,7 @@ def test_masked_reset_touches_only_the_mask(make: type) -> None:
     keys, indices = np.full(33, 99, np.uint64), np.zeros(33, np.uint32)
     before = envs.backend.positions()
     for population in (envs, twin):
-        population.backend.seed(keys, indices, mask)
-        population.backend.reset(population.obs, mask, goals)
+        population.backend.reset(population.obs, mask, goals, False, keys, indices)
     after = envs.backend.positions()
     np.testing.assert_array_equal(after[~mask], before[~mask])
     np.testing.assert_array_equal(after[mask][:, 3], goals[mask])

@@ -153,6 +153,14 @@ def test_initial_weights_of_the_transformer_are_gpt2s() -> None:
             assert parameter.std().item() == pytest.approx(0.02, rel=0.1), name
 
 
+def test_louder_attention_changes_values_and_output_alone() -> None:
+    block = gpt(width=96, num_heads=1, attention_std=0.3).blocks[0]
+    stds = [part.std().item() for part in block.qkv.weight.chunk(3)]
+    assert stds == pytest.approx([0.02, 0.02, 0.3], rel=0.1)
+    assert block.project.weight.std().item() == pytest.approx(0.3, rel=0.1)
+    assert block.expand.weight.std().item() == pytest.approx(0.02, rel=0.1)
+
+
 def test_published_lstm_is_orthogonal_without_biases() -> None:
     model = lstm(init="orthogonal").lstm
     for layer in range(2):

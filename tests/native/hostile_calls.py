@@ -47,6 +47,7 @@ class Attacker:
             "rule": int(rng.integers(0, 3)),
             "mode": int(rng.integers(0, 3)),
             "num_threads": int(rng.integers(1, 4)),
+            "least_per_thread": int(self.pick(1, 64, 4096)),
             "isa": self.pick("auto", *_native.usable_isas()),
         }
         if self.chance(0.3):
@@ -69,8 +70,8 @@ class Attacker:
 
     def legal_reset(self) -> None:
         seeds = self.rng.integers(0, 2**63, self.n, dtype=np.uint64)
-        self.batch.seed(seeds, np.arange(self.n, dtype=np.uint32))
-        self.batch.reset(np.zeros((self.n, self.dim), np.float32))
+        obs, indices = np.zeros((self.n, self.dim), np.float32), np.arange(self.n, dtype=np.uint32)
+        self.batch.reset(obs, keys=seeds, indices=indices)
 
     def array(self, shape: tuple[int, ...], dtype: str) -> Any:
         """Mostly the array asked for, else something that only resembles it."""
@@ -132,7 +133,13 @@ class Attacker:
                 goals = self.array((n,), "i1") if self.chance(0.5) else None
                 if isinstance(goals, np.ndarray) and goals.flags.writeable and goals.size:
                     goals.flat[0] = self.pick(-1, 0, 1, 2, -128) if goals.dtype == "i1" else 0
-                batch.reset(self.array((n, self.dim), "f4"), mask, goals, self.chance(0.5))
+                streams: list[Any] = [None, None, None]
+                if self.chance(0.5):
+                    streams = [self.array((n,), "u8"), self.array((n,), "u4"), None]
+                if self.chance(0.2):
+                    streams[self.rng.integers(3)] = self.array((n,), "?")
+                stagger = self.chance(0.5)
+                batch.reset(self.array((n, self.dim), "f4"), mask, goals, stagger, *streams)
             case 6:
                 batch.observe(self.array((n, self.dim), "f4"))
             case 7:
@@ -141,8 +148,7 @@ class Attacker:
                     state[self.rng.integers(state.size)] = self.rng.integers(256)
                 batch.set_state(state if self.chance(0.7) else self.array((state.size,), "u1"))
             case 8:
-                mask = self.array((n,), "?") if self.chance(0.5) else None
-                batch.seed(self.array((n,), "u8"), self.array((n,), "u4"), mask)
+                batch.positions()
             case 9:
                 self.odd_call()
 
@@ -154,7 +160,7 @@ class Attacker:
                 self.batch.close()
                 self.batch.positions()
             case 2:
-                getattr(self.batch, self.pick("step", "reset", "seed", "unroll", "observe"))()
+                getattr(self.batch, self.pick("step", "reset", "unroll", "observe"))()
             case 3:
                 _native.philox4x32(*(self.pick(0, 2**32 - 1, 2**32, -1, 1.5) for _ in range(6)))
             case 4:

@@ -157,9 +157,10 @@ def test_the_same_seed_is_the_same_run_on_every_backend(tiny: Make) -> None:
 
 
 def test_evaluations_change_nothing(tiny: Make) -> None:
-    """However often and on however many episodes a run is evaluated, it learns the same."""
-    often = train(tiny("often", eval_every=4), progress=False).run_dir
-    seldom = train(tiny("seldom", eval_every=48, eval_episodes=3), progress=False).run_dir
+    """However often and on however many episodes, as long as nothing is made of the result."""
+    often = train(tiny("often", eval_every=4, settle=False), progress=False).run_dir
+    config = tiny("seldom", eval_every=48, eval_episodes=3, settle=False)
+    seldom = train(config, progress=False).run_dir
     one, other = (load_checkpoint(d / "checkpoint.safetensors") for d in (often, seldom))
     assert all(torch.equal(one.tensors[name], other.tensors[name]) for name in one.tensors)
     assert one.metadata["learner"] == other.metadata["learner"]
@@ -224,7 +225,7 @@ def test_another_configuration_is_refused_and_named(tiny: Make) -> None:
     run_dir = train(config, progress=False).run_dir
     before = files_of(run_dir)
     other = dataclasses.replace(config, learning_rate=1e-3, seed=9)
-    with pytest.raises(CheckpointError, match=r"seed: 9, 0; learning_rate: 0\.001, 0\.0005"):
+    with pytest.raises(CheckpointError, match=r"seed: 9, 0; learning_rate: 0\.001, "):
         train(other, resume=True, progress=False)
     assert files_of(run_dir) == before
 

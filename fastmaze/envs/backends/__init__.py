@@ -35,8 +35,13 @@ def make_backend(
 
     Raises:
         ValueError: no such backend, or a number out of range.
+        TypeError: the name is no string.
         ImportError: the backend's optional package is missing; the message says what to install.
     """
+    if not isinstance(name, str):
+        raise TypeError(
+            f"backend: expected one of {tuple(BACKENDS)}, got {name!r} ({type(name).__name__})"
+        )
     if name not in BACKENDS:
         raise ValueError(f"backend: expected one of {tuple(BACKENDS)}, got {name!r}")
     module, class_name = BACKENDS[name]

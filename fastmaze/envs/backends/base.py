@@ -32,7 +32,8 @@ class Backend(Protocol):
     """`num_envs` copies of one task, stepped together, on arrays that the caller owns.
 
     Every call checks its arguments first and changes nothing when it raises. Arrays must be
-    C-contiguous, of the dtype named, and writable where they are written.
+    C-contiguous, of the dtype named, and writable and apart from each other where they are written.
+    A call while another thread is inside one raises Busy, one after `close` Closed (see `errors`).
 
     Attributes:
         spec: the task.
@@ -47,21 +48,15 @@ class Backend(Protocol):
     mode: Mode
     statistics: EpisodeStatistics
 
-    def seed(self, keys: Array, indices: Array, mask: Array | None = None) -> None:
-        """Gives envs new random streams; the next reset draws episode 0 of them.
-
-        Args:
-            keys: uint64 [N], Philox key of each env.
-            indices: uint32 [N], counter word of each env.
-            mask: bool [N], envs to seed; None for all.
-        """
-
     def reset(
         self,
         obs: Array,
         mask: Array | None = None,
         goals: Array | None = None,
         stagger: bool = False,
+        keys: Array | None = None,
+        indices: Array | None = None,
+        seed_mask: Array | None = None,
     ) -> None:
         """Starts the next episode of the masked envs and writes the observations of all.
 
@@ -70,6 +65,10 @@ class Backend(Protocol):
             mask: bool [N], envs to reset; None for all.
             goals: int8 [N], -1 or +1 instead of the draw, or 0 for the draw; None for all draws.
             stagger: start the clock at `staggered_start(index, T)` instead of 0.
+            keys: uint64 [N], Philox key of each env, for new random streams, whose episode 0
+                this is; None to go on with the present streams.
+            indices: uint32 [N], counter word of each env, with `keys`.
+            seed_mask: bool [N], of the envs to reset those that get a new stream; None for all.
         """
 
     def step(
@@ -95,7 +94,7 @@ class Backend(Protocol):
             How many envs finished an episode in this step.
 
         Raises:
-            RuntimeError: an env was never reset, or (mode Disabled) finished and was not reset.
+            NotReady: an env was never reset, or (mode Disabled) finished and was not reset.
         """
 
     def unroll(
@@ -122,4 +121,4 @@ class Backend(Protocol):
         """True (x, y, t) and goal_y of each env, int32 [N, 4], a copy: for drawing and tests."""
 
     def close(self) -> None:
-        """Ends the threads and frees the state; every later call raises."""
+        """Ends the threads and frees the state; the statistics stay. Every later call raises."""

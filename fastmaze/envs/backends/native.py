@@ -20,7 +20,8 @@ class NativeBackend:
         spec: the task.
         num_envs: copies, N.
         mode: when a finished env is reset.
-        num_threads: threads that share the work from about 8,000 envs on.
+        num_threads: threads that share the work.
+        least_per_thread: fewest envs that a thread of its own is worth.
         isa: "baseline", "avx2" or "avx512" to force an instruction set; None takes the environment
             variable `FASTMAZE_ISA`, else the best one. Every choice gives the same bits.
     """
@@ -33,6 +34,7 @@ class NativeBackend:
         num_envs: int,
         mode: Mode,
         num_threads: int = 1,
+        least_per_thread: int = 4096,
         isa: str | None = None,
     ) -> None:
         self.spec, self.num_envs, self.mode = spec, num_envs, mode
@@ -49,11 +51,11 @@ class NativeBackend:
             rule=rule_of(spec),
             mode=MODES.index(mode),
             num_threads=num_threads,
+            least_per_thread=least_per_thread,
             isa=isa or os.environ.get("FASTMAZE_ISA", "auto"),
         )
         self.statistics = EpisodeStatistics(*self.core.statistics())
         # The calls of every step go to the core without a detour through Python.
-        self.seed = self.core.seed
         self.reset = self.core.reset
         self.step = self.core.step
         self.unroll = self.core.unroll

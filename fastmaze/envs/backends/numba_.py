@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, NoReturn
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 from fastmaze.envs.backends import numba_kernels
 from fastmaze.envs.backends.base import Array, EpisodeStatistics, Mode
+from fastmaze.envs.backends.errors import Busy, Closed, NotReady
 from fastmaze.envs.backends.state import (
     FIELDS,
     NEVER_RESET,
@@ -22,13 +24,16 @@ from fastmaze.envs.backends.state import (
     rule_of,
     view_of,
 )
-from fastmaze.envs.backends.validation import ACTION_TYPES, check_array, check_count, check_goals
+from fastmaze.envs.backends.validation import (
+    ACTION_TYPES,
+    check_array,
+    check_count,
+    check_reset,
+    check_step,
+)
 from fastmaze.specs import TMazeSpec
 
-_LEAST_PER_THREAD = 4096
-_ACTION_DTYPES = frozenset(np.dtype(name) for name in ACTION_TYPES)
 _LANES = ("x", "t", "flags", "penalties", "distractions")
-_FLOAT32, _BOOL = np.dtype(np.float32), np.dtype(np.bool_)
 
 
 class NumbaBackend:
@@ -40,12 +45,20 @@ class NumbaBackend:
         spec: the task.
         num_envs: copies, N.
         mode: when a finished env is reset.
-        num_threads: threads that share the work from about 8,000 envs on.
+        num_threads: threads that share the work.
+        least_per_thread: fewest envs that a thread of its own is worth.
     """
 
     name = "numba"
 
-    def __init__(self, spec: TMazeSpec, num_envs: int, mode: Mode, num_threads: int = 1) -> None:
+    def __init__(
+        self,
+        spec: TMazeSpec,
+        num_envs: int,
+        mode: Mode,
+        num_threads: int = 1,
+        least_per_thread: int = 4096,
+    ) -> None:
         self.spec, self.num_envs, self.mode = spec, check_count("num_envs", num_envs), mode
         self._num_threads = check_count("num_threads", num_threads)
         self._kind = (view_of(spec), spec.add_timestep, rule_of(spec))
@@ -74,26 +87,15 @@ class NumbaBackend:
             np.zeros(num_envs, np.bool_),
             np.zeros(num_envs, np.bool_),
         )
-        self._nothing = np.empty(0, np.float32)
+        self._nothing = np.empty((0, 0), np.float32)
         self._never_reset, self._over = num_envs, 0
         self._waiting = True  # some reason not to step: see _check_ready
-        count = max(1, min(self._num_threads, num_envs // _LEAST_PER_THREAD))
+        count = max(1, min(self._num_threads, num_envs // least_per_thread))
         bounds = [num_envs * i // count for i in range(count + 1)]
         self._parts = list(itertools.pairwise(bounds))
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
         self._busy = threading.Lock()
         self._closed = False
-
-    def seed(self, keys: Array, indices: Array, mask: Array | None = None) -> None:
-        """See `Backend.seed`."""
-        self._check_open()
-        check_array("keys", keys, ("uint64",), (self.num_envs,))
-        check_array("indices", indices, ("uint32",), (self.num_envs,))
-        chosen = self._check_mask(mask)
-        for name, values in (("key", keys), ("index", indices)):
-            self._arrays[name][chosen] = values[chosen]
-        self._arrays["episode"][chosen] = NEVER_RESET
-        self._count_waiting()
 
     def reset(
         self,
@@ -101,27 +103,27 @@ class NumbaBackend:
         mask: Array | None = None,
         goals: Array | None = None,
         stagger: bool = False,
+        keys: Array | None = None,
+        indices: Array | None = None,
+        seed_mask: Array | None = None,
     ) -> None:
         """See `Backend.reset`."""
-        self._check_open()
-        check_array("obs", obs, ("float32",), (self.num_envs, self.spec.obs_dim), written=True)
-        chosen = self._check_mask(mask)
-        if goals is not None:
-            check_array("goals", goals, ("int8",), (self.num_envs,))
-            check_goals(goals)
-        if mask is not None and np.any((self._arrays["episode"] == NEVER_RESET) & ~mask):
-            raise RuntimeError("reset_mask: an env that was never reset is not in the mask")
-        numba_kernels.reset(
-            self._numbers,
-            mask is not None,
-            chosen if mask is not None else np.empty(0, np.bool_),
-            goals is not None,
-            goals if goals is not None else np.empty(0, np.int8),
-            bool(stagger),
-            *self._state,
-        )
-        self._count_waiting()
-        self.observe(obs)
+        with self._exclusive():
+            check_reset(
+                self.num_envs, self.spec.obs_dim, obs, mask, goals, keys, indices, seed_mask
+            )
+            chosen = np.ones(self.num_envs, np.bool_) if mask is None else mask
+            if np.any((self._arrays["episode"] == NEVER_RESET) & ~chosen):
+                raise NotReady("mask: an env that was never reset is not in the mask")
+            if keys is not None and indices is not None:
+                seeded = chosen if seed_mask is None else chosen & seed_mask
+                self._arrays["key"][seeded] = keys[seeded]
+                self._arrays["index"][seeded] = indices[seeded]
+                self._arrays["episode"][seeded] = NEVER_RESET  # the next episode is number 0
+            drawn = np.zeros(self.num_envs, np.int8) if goals is None else goals
+            numba_kernels.reset(self._numbers, chosen, drawn, bool(stagger), *self._state)
+            self._count_waiting()
+            self._observe(obs)
 
     def step(
         self,
@@ -133,17 +135,12 @@ class NumbaBackend:
         final_obs: Array | None = None,
     ) -> int:
         """See `Backend.step`."""
-        if self._waiting:
-            self._check_ready(1)
-        if final_obs is not None:
-            _check_output("final_obs", final_obs, _FLOAT32, self._obs_shape)
         if not self._busy.acquire(False):
-            raise RuntimeError("the env is in use by another thread")
+            raise Busy("the env is in use by another thread")
         try:
+            if self._waiting:
+                self._check_ready(1)
             return self._step(actions, obs, reward, terminated, truncated, final_obs)
-        except _Refused:
-            self._check_step((self.num_envs,), actions, obs, reward, terminated, truncated)
-            raise
         finally:
             self._busy.release()
 
@@ -157,57 +154,66 @@ class NumbaBackend:
         final_obs: Array | None = None,
     ) -> None:
         """See `Backend.unroll`."""
-        steps = len(actions) if isinstance(actions, np.ndarray) and actions.ndim == 2 else 0
-        shape = (steps, self.num_envs)
-        self._check_step(shape, actions, obs, reward, terminated, truncated)
-        if final_obs is not None:
-            _check_output("final_obs", final_obs, _FLOAT32, (*shape, self.spec.obs_dim))
-        self._check_ready(steps)
-        flat = actions.reshape(-1)
-        if not numba_kernels.narrow(flat, np.empty(flat.size, np.uint8), 0, flat.size):
-            _refuse_actions()
-        if not self._busy.acquire(False):
-            raise RuntimeError("the env is in use by another thread")
-        try:
+        with self._exclusive():
+            steps = len(actions) if isinstance(actions, np.ndarray) and actions.ndim == 2 else 0
+            outputs = (obs, reward, terminated, truncated, final_obs)
+            check_step((steps, self.num_envs), self.spec.obs_dim, actions, *outputs)
+            self._check_ready(steps)
+            flat = actions.reshape(-1)
+            if not numba_kernels.narrow(flat, np.empty(flat.size, np.uint8), 0, flat.size):
+                _refuse_actions()
             for s in range(steps):
                 final = None if final_obs is None else final_obs[s]
                 self._step(actions[s], obs[s], reward[s], terminated[s], truncated[s], final)
-        finally:
-            self._busy.release()
 
     def observe(self, obs: Array) -> None:
         """See `Backend.observe`."""
-        self._check_open()
-        if self._never_reset:
-            raise RuntimeError("observe: call reset first")
-        check_array("obs", obs, ("float32",), (self.num_envs, self.spec.obs_dim), written=True)
-        x, t, flags = self._lanes[:3]
-        self._kernels.observe(self._numbers, x, t, flags, obs.reshape(-1), 0, self.num_envs)
+        with self._exclusive():
+            if self._never_reset:
+                raise NotReady("observe: call reset first")
+            check_array("obs", obs, ("float32",), (self.num_envs, self.spec.obs_dim), written=True)
+            self._observe(obs)
 
     def get_state(self) -> npt.NDArray[np.uint8]:
         """See `Backend.get_state`."""
-        self._check_open()
-        arrays = np.concatenate([array.view(np.uint8) for array in self._arrays.values()])
-        return add_header(arrays, self.spec, self.num_envs, self.mode)
+        with self._exclusive():
+            arrays = np.concatenate([array.view(np.uint8) for array in self._arrays.values()])
+            return add_header(arrays, self.spec, self.num_envs, self.mode)
 
     def set_state(self, state: Array) -> None:
         """See `Backend.set_state`."""
-        self._check_open()
-        self._use(load_arrays(state, self.spec, self.num_envs, self.mode))
-        self._count_waiting()
+        with self._exclusive():
+            self._use(load_arrays(state, self.spec, self.num_envs, self.mode))
+            self._count_waiting()
 
     def positions(self) -> npt.NDArray[np.int32]:
         """See `Backend.positions`."""
-        self._check_open()
-        x, t, flags = self._lanes[:3]
-        return np.stack([x, (flags & 3) - 1, t, ((flags & 4) >> 1) - 1], axis=1)
+        with self._exclusive():
+            x, t, flags = self._lanes[:3]
+            return np.stack([x, (flags & 3) - 1, t, ((flags & 4) >> 1) - 1], axis=1)
 
     def close(self) -> None:
         """See `Backend.close`."""
-        self._check_open()
-        if self._pool is not None and self._pool[0] == os.getpid():
-            self._pool[1].shutdown()
-        self._pool, self._closed, self._waiting = None, True, True
+        with self._exclusive():
+            if self._pool is not None and self._pool[0] == os.getpid():
+                self._pool[1].shutdown()
+            self._pool, self._closed, self._waiting = None, True, True
+            self._use({name: np.empty(0, dtype) for name, dtype in FIELDS})
+
+    @contextlib.contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        """Holds the batch for one call; refuses a second thread, and any call after `close`."""
+        if not self._busy.acquire(False):
+            raise Busy("the env is in use by another thread")
+        try:
+            self._check_open()
+            yield
+        finally:
+            self._busy.release()
+
+    def _observe(self, obs: Array) -> None:
+        x, t, flags = self._lanes[:3]
+        self._kernels.observe(self._numbers, x, t, flags, obs.reshape(-1), 0, self.num_envs)
 
     def _use(self, arrays: dict[str, Array]) -> None:
         """Takes these arrays as the state, in the orders in which the kernels want them."""
@@ -227,52 +233,52 @@ class NumbaBackend:
         final_obs: Array | None,
     ) -> int:
         """One step; refuses what it must before any change."""
+        final = self._nothing if final_obs is None else final_obs
+        arrays = (*self._fixed, actions, obs, reward, terminated, truncated, final)
         stepper = self._steppers.get(getattr(actions, "dtype", None)) or self._stepper(actions)
-        arrays = (*self._fixed, actions, obs, reward, terminated, truncated)
         try:
-            if len(self._parts) == 1:
-                last = stepper(*arrays, 0, self.num_envs, False)
-            else:
-                last = self._step_parts(stepper, arrays)
-        except TypeError as error:  # an array is not of the type that the loop is compiled for
-            raise _Refused from error
+            last = self._step_parts(stepper, arrays)
+        except TypeError:
+            # The loop is compiled for one type of array, which these are not: either one is wrong,
+            # or they are all right but the actions are read-only or of a subclass.
+            outputs = (obs, reward, terminated, truncated, final_obs)
+            check_step((self.num_envs,), self.spec.obs_dim, actions, *outputs)
+            plain = (
+                np.array(actions),
+                *map(np.asarray, (obs, reward, terminated, truncated, final)),
+            )
+            last = self._step_parts(stepper, (*self._fixed, *plain))
         if last < 0:
             if last == numba_kernels.BAD_ACTION:
                 _refuse_actions()
-            if last == numba_kernels.SHARED_MEMORY:
-                raise ValueError(
-                    "obs, reward, terminated and truncated: expected separate arrays, "
-                    "got shared memory"
-                )
-            raise _Refused
+            outputs = (obs, reward, terminated, truncated, final_obs)
+            check_step((self.num_envs,), self.spec.obs_dim, actions, *outputs)
         if last < self.spec.episode_length:
             return 0
-        final = self._nothing if final_obs is None else final_obs.reshape(-1)
         finished: int = self._kernels.finish(
             self._numbers, self._amounts, self.mode == "SameStep", *self._state, obs.reshape(-1),
-            reward, terminated, final, *self.statistics, 0, self.num_envs,
+            reward, terminated, final.reshape(-1), *self.statistics, 0, self.num_envs,
         )  # fmt: skip
         self._over = finished if self.mode == "Disabled" else 0
         self._waiting = self._over > 0
         return finished
 
     def _step_parts(self, stepper: Callable[..., int], arrays: tuple[Array, ...]) -> int:
-        """The step on several threads: no part may move before all actions are known to be good."""
-        narrowed, actions, obs, reward, terminated, truncated = arrays[-6:]
-        refusal: int = stepper(*arrays, 0, 0, True)  # checks the shapes, steps nothing
+        """The loop over all envs, on as many threads as they are worth; see `make_step`."""
+        if len(self._parts) == 1:
+            return stepper(*arrays, 0, self.num_envs, False)
+        # No part may move before all actions are known to be good.
+        refusal = stepper(*arrays, 0, 0, False)
         if refusal < 0:
             return refusal
-        if numba_kernels.overlap(obs.reshape(-1), reward, terminated, truncated):
-            return numba_kernels.SHARED_MEMORY
-        narrow = numba_kernels.narrow
+        narrow, narrowed, actions = numba_kernels.narrow, arrays[7], arrays[8]
         if not all(self._spread(lambda a, b: narrow(actions, narrowed, a, b))):
             return numba_kernels.BAD_ACTION
         return int(max(self._spread(lambda a, b: stepper(*arrays, a, b, True))))
 
     def _stepper(self, actions: Any) -> Callable[..., int]:
         """The loop for this dtype of actions, compiled when it is first asked for."""
-        if type(actions) is not np.ndarray or actions.dtype not in _ACTION_DTYPES:
-            raise _Refused
+        check_array("actions", actions, ACTION_TYPES, (self.num_envs,))
         stepper = numba_kernels.make_step(*self._kind, actions.dtype.name)
         self._steppers[actions.dtype] = stepper
         return stepper
@@ -283,32 +289,11 @@ class NumbaBackend:
         if self._pool is None or self._pool[0] != os.getpid():
             self._pool = (os.getpid(), ThreadPoolExecutor(self._num_threads - 1))
         others = [self._pool[1].submit(work, *part) for part in self._parts[1:]]
-        first = work(*self._parts[0])
+        try:
+            first = work(*self._parts[0])
+        finally:
+            wait(others)  # also after Ctrl-C: nobody may write when this call is over
         return [first, *(other.result() for other in others)]
-
-    def _check_step(
-        self,
-        shape: tuple[int, ...],
-        actions: Array,
-        obs: Array,
-        reward: Array,
-        terminated: Array,
-        truncated: Array,
-    ) -> None:
-        """Names the array that is wrong, if one is."""
-        self._check_open()
-        obs_shape = (*shape, self.spec.obs_dim)
-        if not (
-            type(actions) is np.ndarray
-            and actions.dtype in _ACTION_DTYPES
-            and actions.shape == shape
-            and actions.flags.c_contiguous
-        ):
-            check_array("actions", actions, ACTION_TYPES, shape)
-        _check_output("obs", obs, _FLOAT32, obs_shape)
-        _check_output("reward", reward, _FLOAT32, shape)
-        _check_output("terminated", terminated, _BOOL, shape)
-        _check_output("truncated", truncated, _BOOL, shape)
 
     def _check_ready(self, steps: int) -> None:
         self._check_open()
@@ -319,26 +304,20 @@ class NumbaBackend:
         if self.mode != "Disabled":
             return
         if self._over:
-            raise RuntimeError(
+            raise NotReady(
                 f"step: the episodes of {self._over} envs are over; with autoreset Disabled, "
                 "reset them first"
             )
         left = self.spec.episode_length - int(self._arrays["t"].max())
         if steps > left:
-            raise RuntimeError(
+            raise NotReady(
                 f"unroll: with autoreset Disabled, expected at most {left} steps, until the first "
                 f"episode is over, got {steps}"
             )
 
-    def _check_mask(self, mask: Array | None) -> Array:
-        if mask is None:
-            return np.ones(self.num_envs, np.bool_)
-        check_array("mask", mask, ("bool",), (self.num_envs,))
-        return mask
-
     def _check_open(self) -> None:
         if self._closed:
-            raise RuntimeError("the env is closed")
+            raise Closed("the env is closed")
 
     def _count_waiting(self) -> None:
         waiting = self._arrays["episode"] == NEVER_RESET
@@ -348,20 +327,5 @@ class NumbaBackend:
         self._waiting = self._never_reset > 0 or self._over > 0
 
 
-def _check_output(name: str, array: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
-    """`check_array` for an output, a fraction of a microsecond when all is well."""
-    if not (
-        type(array) is np.ndarray
-        and array.dtype == dtype
-        and array.shape == shape
-        and array.flags.carray
-    ):
-        check_array(name, array, (dtype.name,), shape, written=True)
-
-
 def _refuse_actions() -> NoReturn:
     raise ValueError("actions: expected every action to be 0, 1, 2 or 3")
-
-
-class _Refused(TypeError):
-    """The compiled loop does not take these arrays; `_check_step` finds out why."""

@@ -32,6 +32,8 @@ class Kernels(NamedTuple):
 @numba.njit(nogil=True, cache=True)
 def narrow(actions: Any, narrowed: Any, begin: int, end: int) -> bool:
     """Copies actions to bytes; returns whether all of them were 0..3."""
+    if begin == end:
+        return True
     actions, narrowed = actions[begin:end], narrowed[begin:end]
     seen = actions[0] & 0
     for i in range(actions.size):
@@ -41,19 +43,18 @@ def narrow(actions: Any, narrowed: Any, begin: int, end: int) -> bool:
 
 
 @numba.njit(nogil=True, cache=True)
-def overlap(obs: Any, reward: Any, terminated: Any, truncated: Any) -> bool:
+def overlap(obs: Any, reward: Any, terminated: Any, truncated: Any, final_obs: Any) -> bool:
     """Whether two of the arrays share memory."""
-    o, r, e, c = obs.ctypes.data, reward.ctypes.data, terminated.ctypes.data, truncated.ctypes.data
-    o_end, r_end = o + 4 * obs.size, r + 4 * reward.size
-    e_end, c_end = e + terminated.size, c + truncated.size
-    return bool(
-        (o < r_end and r < o_end)
-        or (o < e_end and e < o_end)
-        or (o < c_end and c < o_end)
-        or (r < e_end and e < r_end)
-        or (r < c_end and c < r_end)
-        or (e < c_end and c < e_end)
-    )
+    begins = (
+        obs.ctypes.data, reward.ctypes.data, terminated.ctypes.data, truncated.ctypes.data,
+        final_obs.ctypes.data,
+    )  # fmt: skip
+    sizes = (4 * obs.size, 4 * reward.size, terminated.size, truncated.size, 4 * final_obs.size)
+    for i in range(5):
+        for j in range(i):
+            if begins[i] < begins[j] + sizes[j] and begins[j] < begins[i] + sizes[i]:
+                return True
+    return False
 
 
 @numba.njit(nogil=True, cache=True)
@@ -146,7 +147,8 @@ def make_step(view: int, add_timestep: bool, rule: int, action: str) -> Callable
     int32, float32, flag = numba.int32[::1], numba.float32[::1], numba.boolean[::1]
     signature = numba.int64(
         int32, float32, *[int32] * 5, numba.uint8[::1], getattr(numba, action)[::1],
-        numba.float32[:, ::1], float32, flag, flag, numba.int64, numba.int64, numba.boolean,
+        numba.float32[:, ::1], float32, flag, flag, numba.float32[:, ::1],
+        numba.int64, numba.int64, numba.boolean,
     )  # fmt: skip
 
     @numba.njit([signature], nogil=True, cache=True)
@@ -164,6 +166,7 @@ def make_step(view: int, add_timestep: bool, rule: int, action: str) -> Callable
         reward: Any,
         terminated: Any,
         truncated: Any,
+        final_obs: Any,
         begin: int,
         end: int,
         checked: bool,
@@ -172,9 +175,11 @@ def make_step(view: int, add_timestep: bool, rule: int, action: str) -> Callable
         same = actions.size == n and reward.size == n and terminated.size == n
         if not (same and truncated.size == n and obs.shape == (n, dim)):
             return BAD_SHAPE
+        if final_obs.size > 0 and final_obs.shape != (n, dim):
+            return BAD_SHAPE
         flat = obs.reshape(-1)
         if not checked:
-            if overlap(flat, reward, terminated, truncated):
+            if overlap(flat, reward, terminated, truncated, final_obs):
                 return SHARED_MEMORY
             if not narrow(actions, narrowed, begin, end):
                 return BAD_ACTION
@@ -305,9 +310,7 @@ def make_kernels(view: int, add_timestep: bool) -> Kernels:
 @numba.njit(nogil=True, cache=True)
 def reset(
     numbers: Any,
-    masked: bool,
     mask: Any,
-    chosen: bool,
     goals: Any,
     stagger: bool,
     key: Any,
@@ -320,12 +323,11 @@ def reset(
     penalties: Any,
     distractions: Any,
 ) -> None:
-    """Starts the next episode of the masked envs."""
+    """Starts the next episode of the masked envs, with these goals or, where 0, drawn ones."""
     for i in range(x.size):
-        if masked and not mask[i]:
+        if not mask[i]:
             continue
-        goal = np.int32(goals[i]) if chosen else I0
         begin_episode(
-            i, goal, stagger, numbers[1], numbers[2], key, index, episode,
+            i, np.int32(goals[i]), stagger, numbers[1], numbers[2], key, index, episode,
             start, x, t, flags, penalties, distractions,
         )  # fmt: skip

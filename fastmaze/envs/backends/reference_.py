@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from fastmaze.envs.backends.base import Array, EpisodeStatistics, Mode
+from fastmaze.envs.backends.errors import Closed, NotReady
 from fastmaze.envs.backends.state import FIELDS, NEVER_RESET, add_header, load_arrays
 from fastmaze.envs.backends.validation import (
     check_actions,
     check_array,
     check_count,
-    check_goals,
+    check_reset,
+    check_step,
 )
 from fastmaze.reference.tmaze import TMaze, staggered_start
 from fastmaze.specs import TMazeSpec
@@ -49,32 +51,25 @@ class ReferenceBackend:
         self._envs = [TMaze(spec, index) for index in range(num_envs)]
         self._closed = False
 
-    def seed(self, keys: Array, indices: Array, mask: Array | None = None) -> None:
-        """Gives the masked envs new random streams; they need a reset before they step again."""
-        self._check_open()
-        check_array("keys", keys, ("uint64",), (self.num_envs,))
-        check_array("indices", indices, ("uint32",), (self.num_envs,))
-        for i in self._masked(mask):
-            env = self._envs[i]
-            env.seed, env.env_index, env.episode = int(keys[i]), int(indices[i]), -1
-
     def reset(
         self,
         obs: Array,
         mask: Array | None = None,
         goals: Array | None = None,
         stagger: bool = False,
+        keys: Array | None = None,
+        indices: Array | None = None,
+        seed_mask: Array | None = None,
     ) -> None:
         """Starts the next episode of the masked envs; writes the observations of all."""
         self._check_open()
-        check_array("obs", obs, ("float32",), (self.num_envs, self.spec.obs_dim), written=True)
-        if goals is not None:
-            check_array("goals", goals, ("int8",), (self.num_envs,))
-            check_goals(goals)
-        chosen = self._masked(mask)
+        check_reset(self.num_envs, self.spec.obs_dim, obs, mask, goals, keys, indices, seed_mask)
+        chosen = np.arange(self.num_envs) if mask is None else np.flatnonzero(mask)
         self._check_started(np.setdiff1d(np.arange(self.num_envs), chosen))
         for i in chosen:
             env = self._envs[i]
+            if keys is not None and indices is not None and (seed_mask is None or seed_mask[i]):
+                env.seed, env.env_index, env.episode = int(keys[i]), int(indices[i]), -1
             start = staggered_start(env.env_index, self.spec.episode_length) if stagger else 0
             goal = None if goals is None or goals[i] == 0 else int(goals[i])
             env.reset(goal_y=goal, start_t=start)
@@ -115,23 +110,29 @@ class ReferenceBackend:
     def get_state(self) -> npt.NDArray[np.uint8]:
         """Everything but the statistics, in the layout of `state`."""
         self._check_open()
-        columns = {name: np.zeros(self.num_envs, dtype) for name, dtype in FIELDS}
-        for i, env in enumerate(self._envs):
-            columns["key"][i], columns["index"][i] = env.seed, env.env_index
-            columns["episode"][i] = env.episode if self._is_started(env) else NEVER_RESET
-            if not self._is_started(env):
-                # At the start, out of time: what every backend holds before the first reset.
-                columns["x"][i], columns["t"][i] = self.spec.oracle_length, self.spec.episode_length
-                columns["flags"][i] = 1 | (2 if self.spec.oracle_length == 0 else 0) << 3
-            else:
-                # The cue: 0 not yet seen, 1 seen before, 2 seen now.
-                cue = int(env.oracle_visited) + int(env.sees_cue)
-                columns["flags"][i] = (env.y + 1) | (env.goal_y == 1) << 2 | cue << 3
-                columns["start"][i], columns["x"][i], columns["t"][i] = env.start_t, env.x, env.t
-                columns["penalties"][i] = env.num_penalties
-                columns["distractions"][i] = env.num_distractions
+        columns = self._columns()
         arrays = np.concatenate([columns[name].view(np.uint8) for name, _ in FIELDS])
         return add_header(arrays, self.spec, self.num_envs, self.mode)
+
+    def _columns(self) -> dict[str, Array]:
+        """The envs' values as the arrays of a saved batch."""
+        columns = {name: np.zeros(self.num_envs, dtype) for name, dtype in FIELDS}
+        for i, env in enumerate(self._envs):
+            columns["key"][i] = env.seed
+            if not self._is_started(env):
+                # At the start, out of time: what every backend holds before the first reset.
+                columns["episode"][i] = NEVER_RESET
+                columns["x"][i], columns["t"][i] = self.spec.oracle_length, self.spec.episode_length
+                columns["flags"][i] = 1 | (2 if self.spec.oracle_length == 0 else 0) << 3
+                continue
+            columns["index"][i], columns["episode"][i] = env.env_index, env.episode
+            # The cue: 0 not yet seen, 1 seen before, 2 seen now.
+            cue = int(env.oracle_visited) + int(env.sees_cue)
+            columns["flags"][i] = (env.y + 1) | (env.goal_y == 1) << 2 | cue << 3
+            columns["start"][i], columns["x"][i], columns["t"][i] = env.start_t, env.x, env.t
+            columns["penalties"][i] = env.num_penalties
+            columns["distractions"][i] = env.num_distractions
+        return columns
 
     def set_state(self, state: Array) -> None:
         """Goes on from what `get_state` returned, of this or another backend."""
@@ -158,13 +159,13 @@ class ReferenceBackend:
             obs[i] = env.observation()
 
     def positions(self) -> npt.NDArray[np.int32]:
-        """(x, y, t, goal_y) of each env, int32 [num_envs, 4]; zeros where never reset."""
+        """(x, y, t, goal_y) of each env, int32 [num_envs, 4]."""
         self._check_open()
-        rows = np.zeros((self.num_envs, 4), np.int32)
-        for i, env in enumerate(self._envs):
-            if self._is_started(env):
-                rows[i] = env.x, env.y, env.t, env.goal_y
-        return rows
+        columns = self._columns()
+        flags = columns["flags"]
+        return np.stack(
+            [columns["x"], (flags & 3) - 1, columns["t"], ((flags & 4) >> 1) - 1], axis=1
+        )
 
     def close(self) -> None:
         """Drops the envs; every later call raises."""
@@ -200,49 +201,27 @@ class ReferenceBackend:
                     obs[i] = env.reset()
         return int(np.count_nonzero(terminated))
 
-    def _check_step(
-        self,
-        shape: tuple[int, ...],
-        actions: Array,
-        obs: Array,
-        reward: Array,
-        terminated: Array,
-        truncated: Array,
-        final_obs: Array | None,
-    ) -> None:
+    def _check_step(self, shape: tuple[int, ...], actions: Any, *outputs: Any) -> None:
         self._check_open()
-        obs_shape = (*shape, self.spec.obs_dim)
-        check_actions(actions, shape)
-        check_array("obs", obs, ("float32",), obs_shape, written=True)
-        check_array("reward", reward, ("float32",), shape, written=True)
-        check_array("terminated", terminated, ("bool",), shape, written=True)
-        check_array("truncated", truncated, ("bool",), shape, written=True)
-        if final_obs is not None:
-            check_array("final_obs", final_obs, ("float32",), obs_shape, written=True)
+        check_step(shape, self.spec.obs_dim, actions, *outputs)
+        check_actions(actions)
 
     def _check_ready(self, num_steps: int) -> None:
         """Refuses steps that some env cannot take, before any env takes one."""
         self._check_started(np.arange(self.num_envs))
-        if self.mode == "Disabled" and num_steps:
+        if self.mode == "Disabled":
             left = [self.spec.episode_length - env.t for env in self._envs]
             first = int(np.argmin(left))
-            if left[first] < num_steps:
-                raise RuntimeError(
+            if left[first] < max(num_steps, 1):
+                raise NotReady(
                     f"step: env {first} has {left[first]} steps left in its episode, "
                     f"asked for {num_steps}; reset it first (autoreset is disabled)"
                 )
 
-    def _masked(self, mask: Array | None) -> npt.NDArray[np.intp]:
-        """Indices of the envs that a mask names."""
-        if mask is None:
-            return np.arange(self.num_envs)
-        check_array("mask", mask, ("bool",), (self.num_envs,))
-        return np.flatnonzero(mask)
-
     def _check_started(self, indices: npt.NDArray[np.intp]) -> None:
         for i in indices:
             if not self._is_started(self._envs[i]):
-                raise RuntimeError(f"env {i} was never reset; call reset first")
+                raise NotReady(f"env {i} was never reset; call reset first")
 
     @staticmethod
     def _is_started(env: TMaze) -> bool:
@@ -251,4 +230,4 @@ class ReferenceBackend:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise RuntimeError("the backend is closed")
+            raise Closed("the env is closed")

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import operator
+import itertools
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
 
 from fastmaze.envs.backends.base import Array
-from fastmaze.specs import NUM_ACTIONS
+from fastmaze.specs import NUM_ACTIONS, check_integer
 
 ACTION_TYPES: Final = ("int64", "int32", "int8", "uint8")
 """What an action array may be made of."""
+
+MAX_ENVS: Final = 2**32
+"""A global env index is one 32-bit counter word."""
+
+LARGEST: Final = {"num_envs": MAX_ENVS, "num_threads": 1024}
+"""What `check_count` allows; more threads than these are a slip of the pen."""
 
 
 def check_array(
@@ -38,21 +45,81 @@ def check_array(
         raise TypeError(f"{name}: expected a {wanted}, got dtype {array.dtype}")
     if array.shape != shape:
         raise ValueError(f"{name}: expected a {wanted}, got shape {array.shape}")
+    if not array.flags.aligned:
+        raise ValueError(f"{name}: expected an aligned array, got one at an odd address")
     if not array.flags.c_contiguous:
         raise ValueError(f"{name}: expected a C-contiguous array, got strides {array.strides}")
     if written and not array.flags.writeable:
         raise ValueError(f"{name}: expected a writable array, got a read-only one")
 
 
-def check_actions(actions: Any, shape: tuple[int, ...]) -> None:
-    """Refuses anything but integers 0 to 3 in an array of `shape`; see `check_array`."""
-    check_array("actions", actions, ACTION_TYPES, shape)
+def check_actions(actions: Array) -> None:
+    """Refuses actions other than 0 to 3."""
     if actions.size and not (actions.min() >= 0 and actions.max() < NUM_ACTIONS):
         bad = np.flatnonzero((actions < 0) | (actions >= NUM_ACTIONS))[0]
         raise ValueError(
             f"actions: expected 0 to {NUM_ACTIONS - 1}, "
-            f"got {actions.flat[bad]} at {np.unravel_index(bad, shape)}"
+            f"got {actions.flat[bad]} at {np.unravel_index(bad, actions.shape)}"
         )
+
+
+def check_step(
+    shape: tuple[int, ...],
+    obs_dim: int,
+    actions: Any,
+    obs: Any,
+    reward: Any,
+    terminated: Any,
+    truncated: Any,
+    final_obs: Any,
+) -> None:
+    """Refuses bad arrays of `Backend.step` ([N]) or `unroll` ([S, N]); not the actions' values."""
+    check_array("actions", actions, ACTION_TYPES, shape)
+    outputs = {
+        "obs": (obs, "float32", (*shape, obs_dim)),
+        "reward": (reward, "float32", shape),
+        "terminated": (terminated, "bool", shape),
+        "truncated": (truncated, "bool", shape),
+        "final_obs": (final_obs, "float32", (*shape, obs_dim)),
+    }
+    for name, (array, dtype, wanted) in outputs.items():
+        if array is not None or name != "final_obs":
+            check_array(name, array, (dtype,), wanted, written=True)
+    check_separate({"actions": actions} | {name: entry[0] for name, entry in outputs.items()})
+
+
+def check_reset(
+    num_envs: int,
+    obs_dim: int,
+    obs: Any,
+    mask: Any,
+    goals: Any,
+    keys: Any,
+    indices: Any,
+    seed_mask: Any,
+) -> None:
+    """Refuses bad arguments of `Backend.reset`; all but `obs` may be None."""
+    check_array("obs", obs, ("float32",), (num_envs, obs_dim), written=True)
+    if (keys is None) != (indices is None):
+        raise ValueError("keys and indices: expected both or none")
+    given = {"mask": mask, "goals": goals, "keys": keys, "indices": indices, "seed_mask": seed_mask}
+    dtypes = {"goals": "int8", "keys": "uint64", "indices": "uint32"}
+    for name, array in given.items():
+        if array is not None:
+            check_array(name, array, (dtypes.get(name, "bool"),), (num_envs,))
+            check_separate({"obs": obs, name: array})
+    if goals is not None:
+        check_goals(goals)
+
+
+def check_separate(arrays: Mapping[str, Array | None]) -> None:
+    """Refuses arrays that share memory: writing one would change another while it is read."""
+    given = [(name, array) for name, array in arrays.items() if array is not None]
+    for (name, array), (other_name, other) in itertools.combinations(given, 2):
+        if np.may_share_memory(array, other):
+            raise ValueError(
+                f"{name} and {other_name}: expected separate arrays, got shared memory"
+            )
 
 
 def check_goals(goals: Array) -> None:
@@ -63,10 +130,5 @@ def check_goals(goals: Array) -> None:
 
 
 def check_count(name: str, value: Any) -> int:
-    """The value as an int, at least 1."""
-    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name}: expected an integer, got {value!r} ({type(value).__name__})")
-    number = operator.index(value)
-    if number < 1:
-        raise ValueError(f"{name}: expected an integer of at least 1, got {number}")
-    return number
+    """The value as an int, from 1 to `LARGEST[name]`; see `check_integer`."""
+    return check_integer(name, value, 1, LARGEST[name])
