@@ -355,7 +355,8 @@ void TMazeBatch::set_state(const uint8_t* bytes) {
         const bool waiting = loaded.episode[i] == kNeverReset;
         const int32_t latest =
             config_.mode == Autoreset::kSameStep && !waiting ? length - 1 : length;
-        const int32_t cue = cue_of(flags), steps = t - loaded.start[i];
+        const int32_t cue = cue_of(flags);
+        const int64_t steps = int64_t{t} - loaded.start[i];
         const bool good =
             x >= 0 && x <= options.junction && flags >= 0 && (flags & 3) != 3 &&
             (y_of(flags) == 0 || x == options.junction) && cue <= 2 &&

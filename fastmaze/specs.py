@@ -227,7 +227,7 @@ def check_integer(name: str, value: Any, low: int | None = None, high: int | Non
         TypeError: anything else, also True and False.
         ValueError: out of range.
     """
-    number = value[()] if isinstance(value, np.ndarray) and value.ndim == 0 else value
+    number = _scalar(value, "iu")
     # A time difference of NumPy counts as an integer, but cannot be used as one.
     if isinstance(number, (bool, np.timedelta64)) or not isinstance(number, (int, np.integer)):
         raise TypeError(f"{name}: expected an integer, got {_described(value)}")
@@ -246,7 +246,7 @@ def check_real(name: str, value: Any) -> float:
         TypeError: anything else, also True and False.
         ValueError: infinite or not a number.
     """
-    number = value[()] if isinstance(value, np.ndarray) and value.ndim == 0 else value
+    number = _scalar(value, "iuf")
     if isinstance(number, (bool, np.timedelta64)) or not isinstance(number, numbers.Real):
         raise TypeError(f"{name}: expected a number, got {_described(value)}")
     try:
@@ -274,6 +274,12 @@ def _reward(name: str, value: Any) -> float:
     if abs(number) >= _REWARD_LIMIT:
         raise ValueError(f"{name}: expected a finite number within float32, got {number}")
     return number
+
+
+def _scalar(value: Any, kinds: str) -> Any:
+    """The number in an array of no dimension and of one of NumPy's `kinds`, or else the value."""
+    one = isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in kinds
+    return value[()] if one else value
 
 
 def _described(value: Any) -> str:

@@ -106,7 +106,36 @@ def test_a_mistake_is_one_line_and_status_2(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.parametrize("args", [["train", "--lenght", "3"], ["evaluate"], ["doctor", "now"]])
+@pytest.mark.parametrize("target", ["x.json", "old.json"])
+def test_json_that_must_not_be_written(
+    target: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A new file in a directory without permission, or a read-only one, is refused at once.
+
+    The permissions are simulated, for to the superuser they mean nothing.
+    """
+    (tmp_path / "old.json").touch()
+    locked = tmp_path if target == "x.json" else tmp_path / target
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != locked)
+    assert main(["doctor", "--json", str(tmp_path / target)]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "--json" in captured.err
+    assert str(locked) in captured.err
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["train", "--lenght", "3"],
+        ["evaluate"],
+        ["doctor", "now"],
+        ["bench", "envs", "--rounds", "0"],
+    ],
+)
 def test_unknown_and_missing_arguments(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main(args)
@@ -158,8 +187,12 @@ def test_bench_envs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "bench.json"
     short = ["--num-envs", "8", "--rounds", "1", "--seconds", "0.001", "--no-peers"]
     assert main(["bench", "envs", *short, "--json", str(out)]) == 0
-    assert "native" in capsys.readouterr().out
-    assert json.loads(out.read_text())["config"]["num_envs"] == [8]
+    assert "native /" in capsys.readouterr().out
+    figures = json.loads(out.read_text())
+    assert figures["config"]["num_envs"] == [8]
+    names = {row["name"] for row in figures["rows"]}
+    assert {"native", "numba", "floor: memcpy", "NumPy baseline", "specification env"} <= names
+    assert all(row["steps_per_second"] > 0 for row in figures["rows"])
 
 
 def test_doctor_works_without_torch_and_train_says_what_to_install(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -77,3 +78,36 @@ def test_broken_backends_are_findings(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "differ" in findings["backends"]["native"]["detail"]
     assert "FAILS" in doctor.report(findings)
     assert any("reinstall" in line for line in findings["advice"])
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    ("cuda", "visible", "words"),
+    [
+        (None, None, "install torch's CUDA build"),
+        ("12.8", None, "update the NVIDIA driver   # torch needs one for CUDA 12.8"),
+        ("12.8", "", "unset CUDA_VISIBLE_DEVICES"),
+    ],
+)
+@pytest.mark.parametrize("driver", [True, False])
+def test_a_gpu_that_torch_cannot_use(
+    cuda: str | None,
+    visible: str | None,
+    words: str,
+    driver: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """Another torch only where this one has no CUDA; nothing where there is no driver at all."""
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    monkeypatch.setattr(doctor, "_DRIVER", tmp_path if driver else tmp_path / "none")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    findings = doctor.examine()
+    about_gpus = [line for line in findings["advice"] if "CUDA" in line or "NVIDIA" in line]
+    assert len(about_gpus) == driver
+    assert all(words in line for line in about_gpus)
+    assert "none that torch can use" in doctor.report(findings)

@@ -140,7 +140,7 @@ def test_keys_of_a_real_terminal() -> None:
     assert termios.tcgetattr(terminal.descriptor) == terminal.before
 
 
-@pytest.mark.parametrize(("columns", "length"), [(25, 24), (40, 39), (80, 75)])
+@pytest.mark.parametrize(("columns", "length"), [(40, 39), (80, 75)])
 def test_interrupted(columns: int, length: int) -> None:
     """Ctrl-C leaves the terminal as it was; a narrow one gets a narrow maze."""
     terminal = Terminal("ActiveTMaze", "--length", "5000", columns=columns)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -30,6 +32,9 @@ def test_paper_settings_can_be_overridden() -> None:
     spec = make_spec("ActiveTMaze", length=5, ambiguous_position=False, expose_goal=True)
     assert (spec.expose_goal, spec.obs_dim, spec.episode_length) == (True, 3, 8)
     assert make_spec("PassiveTMaze", length=np.int64(7), penalty=0).penalty == 0
+    for half in (np.float32(0.5), np.array(0.5), Fraction(1, 2)):
+        reward = make_spec("PassiveTMaze", goal_reward=half).goal_reward
+        assert (type(reward), reward) == (float, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -48,6 +53,16 @@ def test_paper_settings_can_be_overridden() -> None:
         ("TMaze", {"oracle_length": -1}, ValueError, "oracle_length"),
         ("TMaze", {"episode_length": 0}, ValueError, "episode_length"),
         ("TMaze", {"add_timestep": 1}, TypeError, "add_timestep"),
+        ("TMaze", {"goal_reward": True}, TypeError, "goal_reward: expected a number"),
+        ("TMaze", {"goal_reward": np.True_}, TypeError, "goal_reward: expected a number"),
+        ("TMaze", {"goal_reward": np.array(True)}, TypeError, "goal_reward: expected a number"),
+        ("TMaze", {"goal_reward": np.array("1")}, TypeError, "goal_reward: expected a number"),
+        ("TMaze", {"goal_reward": np.ones(1)}, TypeError, "goal_reward: expected a number"),
+        ("TMaze", {"goal_reward": 1j}, TypeError, "goal_reward: expected a number"),
+        ("TMaze", {"goal_reward": 10**400}, ValueError, "goal_reward: expected a finite number"),
+        ("TMaze", {"penalty": -2.9e38, "distract_reward": -2.9e38},
+         ValueError, "penalty + distract_reward: expected a finite number within float32"),
+        ("TMaze", {"penalty_rule": np.array(["pace", "x"])}, ValueError, "penalty_rule"),
         ("TMaze", {"penalty_rule": "none"}, ValueError, "penalty_rule"),
         ("TMaze", {"penalty_rule": "action", "distract_reward": 1}, ValueError, "distract_reward"),
         ("TMaze", {"expose_goal": True, "ambiguous_position": True}, ValueError, "expose_goal"),
@@ -58,7 +73,7 @@ def test_paper_settings_can_be_overridden() -> None:
     ],
 )  # fmt: skip
 def test_refuses(task: Any, options: dict[str, Any], error: type, message: str) -> None:
-    with pytest.raises(error, match=message.replace("(", r"\(")):
+    with pytest.raises(error, match=re.escape(message)):
         make_spec(task, **options)
 
 

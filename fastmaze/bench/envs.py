@@ -74,13 +74,16 @@ class Row(NamedTuple):
     name: str
     make: Make
     threads: int
+    """0 where the library decides by itself."""
     steps_per_call: int = 1
+    least_envs: int = 1
     most_envs: int = 1 << 62
 
 
 def rows(config: BenchConfig) -> list[Row]:
     """The contenders, `native` first: the others are compared with it."""
     many = config.threads or len(os.sched_getaffinity(0))
+    worth = 2 * 4096  # below it the backends keep to one thread
     table = [
         Row("native", contenders.backend("native"), 1),
         Row("native, staggered", contenders.backend("native", stagger=True), 1),
@@ -91,9 +94,9 @@ def rows(config: BenchConfig) -> list[Row]:
     ]
     if many > 1:
         table += [
-            Row(f"native, {many} threads", contenders.backend("native"), many),
-            Row(f"numba, {many} threads", contenders.backend("numba"), many),
-            Row(f"floor: memcpy, {many} threads", contenders.floor, many),
+            Row(f"native, {many} threads", contenders.backend("native"), many, 1, worth),
+            Row(f"numba, {many} threads", contenders.backend("numba"), many, 1, worth),
+            Row(f"floor: memcpy, {many} threads", contenders.floor, many, 1, worth),
         ]
     table += [
         Row("NumPy baseline", contenders.numpy_baseline, 1),
@@ -103,8 +106,12 @@ def rows(config: BenchConfig) -> list[Row]:
         table += [
             Row("PufferLib tmaze", peers.pufferlib_tmaze, 1),
             Row("EnvPool Catch", peers.envpool_catch, 1, most_envs=65536),
-            Row("gymnax MemoryChain", peers.gymnax_memory_chain, 1, peers.GYMNAX_STEPS),
+            Row("gymnax MemoryChain", peers.gymnax_memory_chain, 0, peers.GYMNAX_STEPS),
         ]
+        if many > 1:
+            table.append(
+                Row(f"EnvPool Catch, {many} threads", peers.envpool_catch, many, most_envs=65536)
+            )
     return table
 
 
@@ -134,7 +141,7 @@ def _measure(
     """The table of one batch size."""
     ready: list[tuple[Row, Step]] = []
     for row in rows(config):
-        if num_envs > row.most_envs:
+        if not row.least_envs <= num_envs <= row.most_envs:
             continue
         try:
             ready.append((row, row.make(spec, num_envs, row.threads)))

@@ -9,17 +9,37 @@ import numpy.typing as npt
 
 from fastmaze.specs import TMazeSpec
 
+_DX = np.array([1, 0, -1, 0], np.int32)
+_DY = np.array([0, 1, 0, -1], np.int8)
+
 
 class NumpyTMaze:
     """`num_envs` T-Mazes as NumPy arrays, all starting and ending together.
 
-    Covers the paper's settings (`ambiguous_position`, penalty rule "pace"); its draws come from
-    NumPy's generator, so its goals are not those of the other backends.
+    Narrow types, look-up tables, and every temporary preallocated; the arrays returned are used
+    again by the next step. Covers the paper's settings (`ambiguous_position`, penalty rule "pace");
+    its draws come from NumPy's generator, so its goals are not those of the other backends.
+
+    Args:
+        spec: the task.
+        num_envs: N.
+
+    Raises:
+        ValueError: the task has an option that this baseline does not cover.
     """
 
     def __init__(self, spec: TMazeSpec, num_envs: int) -> None:
+        if not spec.ambiguous_position or spec.penalty_rule != "pace" or spec.distract_reward:
+            raise ValueError("spec: the NumPy baseline covers PassiveTMaze and ActiveTMaze only")
         self.spec, self.num_envs = spec, num_envs
         self.rng = np.random.default_rng(0)
+        self.penalty = np.float32(spec.penalty)
+        n = num_envs
+        self.dx, self.dy = np.empty(n, np.int32), np.empty(n, np.int8)
+        self.here, self.there = np.empty((2, n), np.bool_)
+        self.obs, self.reward = np.empty((n, 2), np.float32), np.empty(n, np.float32)
+        self.never, self.always = np.zeros(n, np.bool_), np.ones(n, np.bool_)
+        self.reset()
 
     def reset(self, seed: int | None = None) -> npt.NDArray[np.float32]:
         """Starts an episode in every env; returns the observations, float32 [N, 2]."""
@@ -35,25 +55,31 @@ class NumpyTMaze:
 
     def step(self, actions: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], ...]:
         """(obs float32 [N, 2], reward float32 [N], terminated bool [N]); resets at the end."""
-        spec = self.spec
+        spec, at_junction, in_corridor = self.spec, self.here, self.there
         self.t += 1
-        dx = (actions == 0).astype(np.int32) - (actions == 2)
-        dy = (actions == 1).astype(np.int8) - (actions == 3)
-        at_junction = self.x == spec.junction
-        x = np.where(self.y == 0, np.clip(self.x + dx, 0, spec.junction), self.x)
-        self.y = np.where(at_junction, np.clip(self.y + dy, -1, 1), self.y)
-        self.x = x
+        np.take(_DX, actions, out=self.dx, mode="clip")
+        np.take(_DY, actions, out=self.dy, mode="clip")
+        np.equal(self.x, spec.junction, out=at_junction)
+        np.equal(self.y, 0, out=in_corridor)
+        self.dx *= in_corridor
+        self.dy *= at_junction
+        self.x += self.dx
+        self.y += self.dy
+        np.clip(self.x, 0, spec.junction, out=self.x)
+        np.clip(self.y, -1, 1, out=self.y)
         if self.t >= spec.episode_length:
-            reward = np.where(self.y == self.goal, spec.goal_reward, 0.0).astype(np.float32)
-            return self.reset(), reward, np.ones(self.num_envs, np.bool_)
-        behind = x < self.t - spec.oracle_length
-        reward = behind.astype(np.float32) * np.float32(spec.penalty)
-        return self._observe(), reward, np.zeros(self.num_envs, np.bool_)
+            reward = np.where(self.y == self.goal, np.float32(spec.goal_reward), np.float32(0))
+            return self.reset(), reward, self.always
+        behind = np.less(self.x, self.t - spec.oracle_length, out=self.here)
+        np.multiply(behind, self.penalty, out=self.reward)
+        return self._observe(), self.reward, self.never
 
     def _observe(self) -> npt.NDArray[np.float32]:
-        obs = np.empty((self.num_envs, 2), np.float32)
-        at_junction, at_oracle = self.x == self.spec.junction, self.x == 0
-        obs[:, 0] = at_junction
-        obs[:, 1] = np.where(at_junction, self.y, np.where(at_oracle & ~self.visited, self.goal, 0))
+        at_junction = np.equal(self.x, self.spec.junction, out=self.here)
+        at_oracle = np.equal(self.x, 0, out=self.there)
+        np.multiply(self.y, at_junction, out=self.dy)
+        self.dy += self.goal * (at_oracle & ~self.visited)
         self.visited |= at_oracle
-        return obs
+        self.obs[:, 0] = at_junction
+        self.obs[:, 1] = self.dy
+        return self.obs

@@ -49,16 +49,20 @@ def gymnax_memory_chain(spec: TMazeSpec, num_envs: int, threads: int) -> Step:
     actions = jax.random.randint(jax.random.PRNGKey(1), (num_envs,), 0, 2)
 
     def one(carry: Any, _: Any) -> Any:
-        state, keys = carry
+        state, total = carry
         obs, state, reward, done, _info = jax.vmap(env.step, in_axes=(0, 0, 0, None))(
             keys, state, actions, params
         )
-        return (state, keys), (obs.sum(), reward.sum(), done.sum())
+        # What it computes must be used, or XLA leaves it out.
+        return (state, total + obs.sum() + reward.sum() + done.sum()), None
 
-    many = jax.jit(lambda carry: jax.lax.scan(one, carry, None, length=GYMNAX_STEPS))
-    carry = (state, keys)
-    jax.block_until_ready(many(carry))
-    return lambda: jax.block_until_ready(many(carry))
+    many = jax.jit(lambda carry: jax.lax.scan(one, carry, None, length=GYMNAX_STEPS)[0])
+    carry = [jax.block_until_ready(many((state, jax.numpy.float32(0))))]
+
+    def step() -> None:
+        carry[0] = jax.block_until_ready(many(carry[0]))
+
+    return step
 
 
 GYMNAX_STEPS = 32

@@ -117,7 +117,8 @@ class TrainConfig:
     """Rewards are multiplied by this for learning. Default: T/10: keeps a step's penalty, 1/L, at
     about 0.1 at any length, large enough for the network to tell actions apart. Paper: 1."""
     learning_rate: float | None = None
-    """Adam's step size. Default: 4e-4 (lstm 5e-4). Paper: 3e-4."""
+    """Adam's step size. Default: 4e-4, or 3e-4 if the cue has to be fetched (lstm: 5e-4).
+    Paper: 3e-4."""
     adam_beta2: float | None = None
     """Adam's decay of squared gradients. Default: 0.95 (lstm 0.999): learning one cue makes large
     gradients, after which 0.999 is deaf to the other for hundreds of updates. Paper: 0.999."""
@@ -125,7 +126,11 @@ class TrainConfig:
     """Updates over which the learning rate rises from 0. Default: 20. Paper: 0."""
     final_learning_rate: float | None = None
     """Learning rate at the budget's end, as a share of the full one; linear in between. Default:
-    0.1 (lstm 1), so that a solution stays. Paper: 1."""
+    0.03 (lstm 1), so that a solution stays. Paper: 1."""
+    stop_after_solved: int | None = None
+    """Evaluations in a row that find the task solved after which the run ends before its budget
+    does; 0 for never. Default: 5, which is ten rounds of further learning that a solution has to
+    outlive. Paper: 0."""
     settle: bool | None = None
     """Hold on to a solution: when an evaluation finds the task solved, go on from the evaluated
     weights at the final learning rate; when a later one fails, go back to them at the full rate.
@@ -298,6 +303,7 @@ def check_hyperparameters(hyper: Hyperparameters) -> None:
         ("replay_steps", 1),
         ("random_episodes", 0),
         ("eval_every", 1),
+        ("stop_after_solved", 0),
         ("n_step", 1),
         ("warmup_updates", 0),
     ):

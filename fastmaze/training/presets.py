@@ -43,6 +43,7 @@ class Hyperparameters:
     adam_beta2: float
     warmup_updates: int
     final_learning_rate: float
+    stop_after_solved: int
     settle: bool
     grad_clip: float
     target_rate: float
@@ -89,10 +90,11 @@ def default(spec: TMazeSpec, model: ModelName) -> Hyperparameters:
         trace=1.0 if fetch else 0.0,
         n_step=1,
         reward_scale=T / 10,
-        learning_rate=4e-4 if gpt else 5e-4,
+        learning_rate=(3e-4 if fetch else 4e-4) if gpt else 5e-4,
         adam_beta2=0.95 if gpt else 0.999,
         warmup_updates=20,
-        final_learning_rate=0.1 if gpt else 1.0,
+        final_learning_rate=0.03 if gpt else 1.0,
+        stop_after_solved=5,
         settle=True,
         grad_clip=1.0,
         target_rate=0.02,
@@ -147,6 +149,7 @@ def paper(spec: TMazeSpec, model: ModelName) -> Hyperparameters:
         adam_beta2=0.999,
         warmup_updates=0,
         final_learning_rate=1.0,
+        stop_after_solved=0,
         settle=False,
         grad_clip=0.0,
         target_rate=0.005,

@@ -66,6 +66,7 @@ class _Tally:
     seconds: float = 0.0
     solved_after: float | None = None
     final_success: float = 0.0
+    solved_in_a_row: int = 0
     best_success: float = -1.0
     best_return: float = -float("inf")
     log_position: int = 0
@@ -157,11 +158,11 @@ class _Run:
 
     def go(self) -> TrainResult:
         """All rounds that are left, and the end."""
-        config, learner = self.config, self.learner
+        config = self.config
         self._say_hello()
         saved = time.perf_counter()
         with _interruption() as interrupted:
-            while learner.round < config.num_rounds and not interrupted.is_set():
+            while not self._done and not interrupted.is_set():
                 line = self._round()
                 self.log.write(line)
                 self.progress.update(line)
@@ -174,6 +175,13 @@ class _Run:
             print(f"interrupted; go on with: fastmaze train --resume {self.run_dir}", flush=True)
             raise KeyboardInterrupt
         return self._result()
+
+    @property
+    def _done(self) -> bool:
+        """Whether the budget is spent, or the task solved often enough in a row."""
+        enough = self.config.hyper.stop_after_solved
+        solved = 0 < enough <= self.tally.solved_in_a_row
+        return solved or self.learner.round >= self.config.num_rounds
 
     def _round(self) -> Line:
         """Collects, learns, and evaluates when it is time."""
@@ -210,6 +218,7 @@ class _Run:
         seed = EVAL_SEED // 2 + (config.seed << 31) + self.learner.round
         result = self.evaluator.evaluate(self.learner.acting, seed)
         tally.final_success = result.success
+        tally.solved_in_a_row = tally.solved_in_a_row + 1 if result.solved else 0
         self.learner.settle(result.solved)
         if result.solved and tally.solved_after is None:
             tally.solved_after = self._seconds

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -59,8 +61,9 @@ def test_long_corridors_and_large_batches(
     generator = np.random.default_rng(seed)
     actions = generator.choice(4, (60, num_envs), p=[0.97, 0.01, 0.01, 0.01])
     how = {"seed": seed, "stagger": True}
-    native = Population(NativeBackend, spec, num_envs, mode, num_threads=threads, **how)
-    numba = Population(NumbaBackend, spec, num_envs, mode, num_threads=threads, **how)
+    shared = {"num_threads": threads, "least_per_thread": 64, **how}
+    native = Population(NativeBackend, spec, num_envs, mode, **shared)
+    numba = Population(NumbaBackend, spec, num_envs, mode, **shared)
     assert native.record(actions) == numba.record(actions)
     one = int(seed % num_envs)
     alone = Population(ReferenceBackend, spec, 1, mode, env_offset=one, **how)
@@ -95,6 +98,11 @@ def test_a_split_population_is_the_same_population(
             np.testing.assert_array_equal(getattr(whole, name), joined)
 
 
+def count_threads() -> int:
+    """Threads of this process."""
+    return len(list(Path("/proc/self/task").iterdir()))
+
+
 @pytest.mark.parametrize("make", FAST)
 def test_threads_do_not_change_a_bit(make: type) -> None:
     """Batches large enough that every thread gets a part, with a ragged end."""
@@ -103,13 +111,16 @@ def test_threads_do_not_change_a_bit(make: type) -> None:
     actions = walk(3, 30, num_envs)
     wanted = Population(make, spec, num_envs, "SameStep", stagger=True).record(actions)
     for threads in (2, 3, 4):
+        before = count_threads()
         many = Population(make, spec, num_envs, "SameStep", stagger=True, num_threads=threads)
         assert many.record(actions) == wanted
+        assert count_threads() == before + threads - 1
         many.backend.close()
+        assert count_threads() == before
 
 
 @pytest.mark.parametrize("make", FAST)
-@given(spec=specs(), num_envs=st.integers(1, 70), mode=modes, threads=st.integers(1, 3))
+@given(spec=specs(), num_envs=st.integers(1, 400), mode=modes, threads=st.integers(1, 4))
 @settings(max_examples=15)
 def test_unroll_is_many_steps(
     make: type, spec: TMazeSpec, num_envs: int, mode: Mode, threads: int
@@ -117,7 +128,7 @@ def test_unroll_is_many_steps(
     steps = spec.episode_length if mode == "Disabled" else 40
     actions = walk(5, steps, num_envs)
     stepped = Population(make, spec, num_envs, mode)
-    unrolled = Population(make, spec, num_envs, mode, num_threads=threads)
+    unrolled = Population(make, spec, num_envs, mode, num_threads=threads, least_per_thread=64)
     shape = (steps, num_envs)
     obs = np.empty((*shape, spec.obs_dim), np.float32)
     reward, final = np.empty(shape, np.float32), np.zeros_like(obs)

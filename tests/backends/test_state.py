@@ -14,15 +14,15 @@ from tests.backends.population import ALL, FAST, Population, walk
 from tests.backends.strategies import specs
 
 
-@pytest.mark.parametrize("make", FAST)
-@pytest.mark.parametrize("other", FAST)
+@pytest.mark.parametrize("make", ALL)
+@pytest.mark.parametrize("other", ALL)
 @given(
     spec=specs(),
     mode=st.sampled_from(["NextStep", "SameStep", "Disabled"]),
     num_envs=st.integers(1, 40),
     pause=st.integers(0, 25),
 )
-@settings(max_examples=12)
+@settings(max_examples=8)
 def test_continues_bit_for_bit(
     make: type, other: type, spec: TMazeSpec, mode: Mode, num_envs: int, pause: int
 ) -> None:

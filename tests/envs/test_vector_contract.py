@@ -10,8 +10,6 @@ from __future__ import annotations
 import copy
 import itertools
 import pickle
-import subprocess
-import sys
 from typing import Any
 
 import gymnasium
@@ -572,10 +570,3 @@ def test_closed(backend: str) -> None:
 def test_refused_arguments(error: type[Exception], words: str, kwargs: dict[str, Any]) -> None:
     with pytest.raises(error, match=words):
         make(**kwargs)
-
-
-def test_import_is_light() -> None:
-    """`import fastmaze` must not cost a user the import of torch or numba."""
-    code = "import fastmaze, sys; print({'torch', 'numba', 'matplotlib'} & set(sys.modules))"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert out.stdout.strip() == "set()"

@@ -7,7 +7,7 @@ import os
 import numpy as np
 import numpy.typing as npt
 
-from fastmaze._native import TMazeBatch
+from fastmaze._native import TMazeBatch, usable_isas
 from fastmaze.envs.backends.base import Array, EpisodeStatistics, Mode
 from fastmaze.envs.backends.state import MODES, add_header, rule_of, strip_header, view_of
 from fastmaze.specs import TMazeSpec
@@ -52,7 +52,7 @@ class NativeBackend:
             mode=MODES.index(mode),
             num_threads=num_threads,
             least_per_thread=least_per_thread,
-            isa=isa or os.environ.get("FASTMAZE_ISA", "auto"),
+            isa=isa or _asked_isa(),
         )
         self.statistics = EpisodeStatistics(*self.core.statistics())
         # The calls of every step go to the core without a detour through Python.
@@ -70,3 +70,12 @@ class NativeBackend:
     def set_state(self, state: Array) -> None:
         """See `Backend.set_state`."""
         self.core.set_state(strip_header(state, self.spec, self.num_envs, self.mode))
+
+
+def _asked_isa() -> str:
+    """The instruction set that the environment asks for, or "auto"."""
+    asked = os.environ.get("FASTMAZE_ISA") or "auto"
+    known = ("auto", *usable_isas())
+    if asked not in known:
+        raise ValueError(f"FASTMAZE_ISA in the environment: expected one of {known}, got {asked!r}")
+    return asked

@@ -298,9 +298,7 @@ class NumbaBackend:
     def _check_ready(self, steps: int) -> None:
         self._check_open()
         if self._never_reset:
-            raise RuntimeError(
-                f"step: call reset first ({self._never_reset} envs were never reset)"
-            )
+            raise NotReady(f"step: call reset first ({self._never_reset} envs were never reset)")
         if self.mode != "Disabled":
             return
         if self._over:

@@ -18,7 +18,7 @@ import numpy as np
 I0, I1, I2, I3, I4 = (np.int32(i) for i in range(5))
 _F0 = np.float32(0)
 
-BAD_ACTION, SHARED_MEMORY, BAD_SHAPE = -1, -2, -3
+BAD_ACTION, BAD_MEMORY, BAD_SHAPE = -1, -2, -3
 """What a step returns, instead of the latest clock, when it refuses and changes nothing."""
 
 
@@ -43,13 +43,15 @@ def narrow(actions: Any, narrowed: Any, begin: int, end: int) -> bool:
 
 
 @numba.njit(nogil=True, cache=True)
-def overlap(obs: Any, reward: Any, terminated: Any, truncated: Any, final_obs: Any) -> bool:
-    """Whether two of the arrays share memory."""
+def clash(obs: Any, reward: Any, terminated: Any, truncated: Any, final_obs: Any) -> bool:
+    """Whether two of the arrays share memory, or one lies at an odd address."""
     begins = (
         obs.ctypes.data, reward.ctypes.data, terminated.ctypes.data, truncated.ctypes.data,
         final_obs.ctypes.data,
     )  # fmt: skip
     sizes = (4 * obs.size, 4 * reward.size, terminated.size, truncated.size, 4 * final_obs.size)
+    if (begins[0] | begins[1] | begins[4]) & 3:
+        return True
     for i in range(5):
         for j in range(i):
             if begins[i] < begins[j] + sizes[j] and begins[j] < begins[i] + sizes[i]:
@@ -140,7 +142,7 @@ def make_step(view: int, add_timestep: bool, rule: int, action: str) -> Callable
 
     Returns:
         A function that steps the envs [begin, end) and returns their latest clock, or BAD_SHAPE,
-        SHARED_MEMORY or BAD_ACTION, in which case nothing has changed.
+        BAD_MEMORY or BAD_ACTION, in which case nothing has changed.
     """
     by_action, distracting = rule == 2, rule == 1
     dim = (2 if view == 0 else 3) + add_timestep
@@ -179,8 +181,8 @@ def make_step(view: int, add_timestep: bool, rule: int, action: str) -> Callable
             return BAD_SHAPE
         flat = obs.reshape(-1)
         if not checked:
-            if overlap(flat, reward, terminated, truncated, final_obs):
-                return SHARED_MEMORY
+            if clash(flat, reward, terminated, truncated, final_obs):
+                return BAD_MEMORY
             if not narrow(actions, narrowed, begin, end):
                 return BAD_ACTION
         junction, oracle_length, episode_length = numbers[0], numbers[1], numbers[2]

@@ -92,7 +92,7 @@ def load_arrays(state: Any, spec: TMazeSpec, num_envs: int, mode: Mode) -> dict[
     x, t, flags, start = (arrays[name] for name in ("x", "t", "flags", "start"))
     waiting = arrays["episode"] == NEVER_RESET
     latest = np.where(waiting | (mode != "SameStep"), spec.episode_length, spec.episode_length - 1)
-    y, cue, steps = (flags & 3) - 1, flags >> 3, t - start
+    y, cue, steps = (flags & 3) - 1, flags >> 3, t.astype(np.int64) - start
     good = (x >= 0) & (x <= spec.junction) & (flags >= 0) & (y <= 1) & (cue <= 2)
     good &= ((y == 0) | (x == spec.junction)) & np.where(x == 0, cue != 0, cue != 2)
     good &= (start >= 0) & (steps >= 0) & (t <= latest)
