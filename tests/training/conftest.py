@@ -26,6 +26,7 @@ TINY: dict[str, Any] = {
     "eval_every": 8,
     "eval_episodes": 16,
     "checkpoint_seconds": 0.0,
+    "stop_after_solved": 0,
 }
 """Twelve rounds; a checkpoint after each of them."""
 

@@ -20,6 +20,7 @@ import torch
 from fastmaze.training import CheckpointError, TrainConfig, resume_training, train
 from fastmaze.training import trainer as trainer_module
 from fastmaze.training.checkpoint import load_checkpoint
+from fastmaze.training.evaluation import EvalResult, Evaluator
 from fastmaze.training.logging import WALL_CLOCK, Line, read_log
 
 Make = Callable[..., TrainConfig]
@@ -37,18 +38,13 @@ def lines_without_clock(run_dir: Path) -> list[Line]:
 
 
 def assert_same_run(first: Path, second: Path) -> None:
-    """Weights, optimiser, replay, random numbers, counters, log: all equal, bit for bit.
-
-    The envs' state is not compared: backends may differ in bytes that mean nothing. Had it been
-    restored wrongly, the episodes in the replay would differ.
-    """
+    """Weights, optimiser, replay, envs, random numbers, counters, log: all equal, bit for bit."""
     assert lines_without_clock(first) == lines_without_clock(second)
     for name in ("checkpoint.safetensors", "best.safetensors"):
         one, other = load_checkpoint(first / name), load_checkpoint(second / name)
         assert one.tensors.keys() == other.tensors.keys()
         for key, tensor in one.tensors.items():
-            if key != "envs/state":
-                assert torch.equal(tensor, other.tensors[key]), f"{name}: {key}"
+            assert torch.equal(tensor, other.tensors[key]), f"{name}: {key}"
     one, other = (load_checkpoint(d / "checkpoint.safetensors") for d in (first, second))
     assert one.metadata["learner"] == other.metadata["learner"]
     clocks = {"seconds", "solved_after", "log_position"}
@@ -154,6 +150,26 @@ def test_the_same_seed_is_the_same_run_on_every_backend(tiny: Make) -> None:
     assert_same_run(native, train(tiny("slow", backend="reference"), progress=False).run_dir)
     other = train(tiny("other", seed=1), progress=False).run_dir
     assert lines_without_clock(native) != lines_without_clock(other)
+
+
+def test_a_run_ends_when_it_was_solved_often_enough_in_a_row(
+    tiny: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One failure starts the count anew, and a resumed run counts on."""
+    successes = iter([1.0, 0.5, 1.0, 1.0, 1.0, 1.0])
+
+    def evaluate(self: Evaluator, network: object, seed: int) -> EvalResult:
+        return EvalResult(16, next(successes), 0.0, 1.0, 0.0, 1.0)
+
+    monkeypatch.setattr(Evaluator, "evaluate", evaluate)
+    with monkeypatch.context() as patch:
+        crash_in_round(patch, 8)  # after the evaluations of rounds 2, 4 and 6
+        with pytest.raises(Crash):
+            train(tiny(stop_after_solved=3), progress=False)
+    result = resume_training(tiny().directory, progress=False)
+    assert len(result.history) == 10  # solved in rounds 6, 8 and 10 of 12
+    assert result.final_success == 1.0
+    assert len(resume_training(tiny().directory, progress=False).history) == 10
 
 
 def test_evaluations_change_nothing(tiny: Make) -> None:
