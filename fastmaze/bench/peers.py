@@ -50,11 +50,12 @@ def gymnax_memory_chain(spec: TMazeSpec, num_envs: int, threads: int) -> Step:
 
     def one(carry: Any, _: Any) -> Any:
         state, total = carry
-        obs, state, reward, done, _info = jax.vmap(env.step, in_axes=(0, 0, 0, None))(
+        # Versions differ in how many flags stand between the reward and the info.
+        obs, state, reward, *flags, _info = jax.vmap(env.step, in_axes=(0, 0, 0, None))(
             keys, state, actions, params
         )
         # What it computes must be used, or XLA leaves it out.
-        return (state, total + obs.sum() + reward.sum() + done.sum()), None
+        return (state, total + obs.sum() + reward.sum() + sum(f.sum() for f in flags)), None
 
     many = jax.jit(lambda carry: jax.lax.scan(one, carry, None, length=GYMNAX_STEPS)[0])
     carry = [jax.block_until_ready(many((state, jax.numpy.float32(0))))]
