@@ -133,7 +133,7 @@ class TrainConfig:
     outlive. Paper: 0."""
     settle: bool | None = None
     """Hold on to a solution: when an evaluation finds the task solved, go on from the evaluated
-    weights at the final learning rate; when a later one fails, go back to them at the full rate.
+    weights at the final learning rate; when a later one fails, go back to them at half the rate.
     Default: yes; without it, a first solution is sometimes lost again for a while. Paper: no."""
     grad_clip: float | None = None
     """Largest norm of a gradient, 0 for any. Default: 1: the rare goal rewards make rare large

@@ -70,8 +70,8 @@ class Learner:
         """Rounds done."""
         self.updates = 0
         """Gradient updates done."""
-        self.settled = False
-        """Whether the last evaluation found the task solved; see `settle`."""
+        self.setbacks = 0
+        """How often a solution was lost again; see `settle`."""
         self.solution: dict[str, Tensor] = {}
         """Weights of the last evaluation that did, if one did."""
 
@@ -120,18 +120,20 @@ class Learner:
     def settle(self, solved: bool) -> None:
         """Hears whether the acting network solves the task; if `hyper.settle`, holds on to it.
 
-        While it does, updates are small; when it is lost, both networks go back to the last
-        solution and learn on at the full rate. When it is first found the online network goes
-        back to it too: it may have moved on from what the average of its past solves.
+        From the first solution on updates are small. The online network goes back to that solution,
+        since it may have moved on from what the average of its past solves. Whenever an evaluation
+        finds the solution lost, both networks go back to the last one, and the rate is halved.
         """
         if not self.hyper.settle:
             return
+        found = bool(self.solution)
         if solved:
             self.solution = copy.deepcopy(self.acting.state_dict())
-        if self.solution and solved != self.settled:
+        elif found:
+            self.setbacks += 1
+        if self.solution and solved != found:
             self.online.load_state_dict(self.solution)
             self.target.load_state_dict(self.solution)
-        self.settled = solved
 
     def _update(self) -> Tensor:
         hyper = self.hyper
@@ -152,11 +154,12 @@ class Learner:
         return torch.stack([loss.loss.detach(), loss.q_mean, loss.target_mean, norm])
 
     def _learning_rate(self) -> float:
-        """Up during the warm-up, then down in a line until the budget's end, or once settled."""
+        """Up during the warm-up, then down in a line until the budget's end, or a solution."""
         hyper = self.hyper
         total = max(1, self.config.num_rounds * hyper.updates_per_round)
-        left = 0.0 if self.settled else max(0.0, 1.0 - self.updates / total)
+        left = 0.0 if self.solution else max(0.0, 1.0 - self.updates / total)
         share = hyper.final_learning_rate + (1.0 - hyper.final_learning_rate) * left
+        share *= 0.5**self.setbacks
         if self.updates < hyper.warmup_updates:
             share *= (self.updates + 1) / hyper.warmup_updates
         return hyper.learning_rate * share
@@ -181,7 +184,7 @@ class Learner:
         values = {
             "round": self.round,
             "updates": self.updates,
-            "settled": self.settled,
+            "setbacks": self.setbacks,
             "numpy": self.rng.bit_generator.state,
         }
         return tensors, values
@@ -213,7 +216,7 @@ class Learner:
             ) from error
         self.rng.bit_generator.state = values["numpy"]
         self.round, self.updates = values["round"], values["updates"]
-        self.settled = values["settled"]
+        self.setbacks = values["setbacks"]
 
     def close(self) -> None:
         """Ends the environments."""

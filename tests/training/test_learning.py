@@ -27,6 +27,10 @@ def test_the_learning_rate_warms_up_falls_and_settles(tiny: Make) -> None:
     learner.settle(True)
     learner.updates = 18
     assert learner._learning_rate() == pytest.approx(0.1)
+    learner.settle(False)
+    assert learner._learning_rate() == pytest.approx(0.05)
+    learner.settle(True)
+    assert learner._learning_rate() == pytest.approx(0.05)
     learner.close()
 
 
@@ -35,10 +39,12 @@ def test_settling_survives_a_checkpoint_and_follows_the_evaluations(tiny: Make) 
     learner.collect()
     learner.learn()
     learner.settle(True)
+    learner.settle(False)
     tensors, values = learner.get_state()
     other = Learner(tiny())
     other.set_state(Checkpoint(tensors, {"learner": values}))
-    assert other.settled
+    assert other.setbacks == 1
+    assert other._learning_rate() == learner._learning_rate()
     assert other.solution.keys() == learner.solution.keys()
     assert all(torch.equal(w, other.solution[name]) for name, w in learner.solution.items())
     learner.close()
@@ -90,6 +96,10 @@ def test_a_solution_is_held_on_to(tiny: Make) -> None:
     kept = [p.clone() for p in learner.target.parameters()]
     learner.learn()
     learner.settle(False)  # lost: back to the last solution
+    for network in (learner.online, learner.target):
+        assert all(torch.equal(p, q) for p, q in zip(kept, network.parameters(), strict=True))
+    learner.learn()
+    learner.settle(False)  # lost again: back again
     for network in (learner.online, learner.target):
         assert all(torch.equal(p, q) for p, q in zip(kept, network.parameters(), strict=True))
     learner.close()
