@@ -157,9 +157,10 @@ class Learner:
         """Up during the warm-up, then down in a line until the budget's end, or a solution."""
         hyper = self.hyper
         total = max(1, self.config.num_rounds * hyper.updates_per_round)
-        left = 0.0 if self.solution else max(0.0, 1.0 - self.updates / total)
+        left = max(0.0, 1.0 - self.updates / total)
         share = hyper.final_learning_rate + (1.0 - hyper.final_learning_rate) * left
-        share *= 0.5**self.setbacks
+        if self.solution:
+            share = hyper.settled_learning_rate * 0.5**self.setbacks
         if self.updates < hyper.warmup_updates:
             share *= (self.updates + 1) / hyper.warmup_updates
         return hyper.learning_rate * share

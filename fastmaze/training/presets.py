@@ -45,6 +45,7 @@ class Hyperparameters:
     final_learning_rate: float
     stop_after_solved: int
     settle: bool
+    settled_learning_rate: float
     grad_clip: float
     target_rate: float
     batch_size: int
@@ -71,7 +72,7 @@ def default(spec: TMazeSpec, model: ModelName) -> Hyperparameters:
     gpt = model == "gpt"
     T = spec.episode_length
     fetch = spec.oracle_length > 0
-    rounds = 96 if fetch else 44 if gpt else 60
+    rounds = 96 if fetch else 64
     rounds = math.ceil(rounds * max(1.0, math.sqrt(T / 51)))
     return Hyperparameters(
         width=128,
@@ -93,9 +94,10 @@ def default(spec: TMazeSpec, model: ModelName) -> Hyperparameters:
         learning_rate=(3e-4 if fetch else 4e-4) if gpt else 5e-4,
         adam_beta2=0.95 if gpt else 0.999,
         warmup_updates=20,
-        final_learning_rate=0.03 if gpt else 1.0,
+        final_learning_rate=0.1 if gpt else 1.0,
         stop_after_solved=5,
         settle=True,
+        settled_learning_rate=0.01,
         grad_clip=1.0,
         target_rate=0.02,
         batch_size=32 if gpt else 8,
@@ -151,6 +153,7 @@ def paper(spec: TMazeSpec, model: ModelName) -> Hyperparameters:
         final_learning_rate=1.0,
         stop_after_solved=0,
         settle=False,
+        settled_learning_rate=1.0,
         grad_clip=0.0,
         target_rate=0.005,
         batch_size=64,

@@ -17,7 +17,9 @@ Make = Callable[..., TrainConfig]
 
 
 def test_the_learning_rate_warms_up_falls_and_settles(tiny: Make) -> None:
-    config = tiny(learning_rate=1.0, warmup_updates=4, final_learning_rate=0.1)
+    config = tiny(
+        learning_rate=1.0, warmup_updates=4, final_learning_rate=0.1, settled_learning_rate=0.1
+    )
     learner = Learner(config)  # 12 rounds of 3 updates: 36
     rates = []
     for learner.updates in (0, 1, 3, 4, 18, 35):
