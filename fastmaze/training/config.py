@@ -131,12 +131,13 @@ class TrainConfig:
     """Evaluations in a row that find the task solved after which the run ends before its budget
     does; 0 for never. Default: 5, which is ten rounds of further learning that a solution has to
     outlive. Paper: 0."""
-    settle: bool | None = None
-    """Hold on to a solution: when an evaluation finds the task solved, go on from the evaluated
-    weights at `settled_learning_rate`; when a later one fails, go back to them at half the rate.
-    Default: yes; without it, a first solution is sometimes lost again for a while. Paper: no."""
+    settle_after: int | None = None
+    """Hold on to a solution: when so many evaluations in a row find the task solved, go on from
+    the evaluated weights at `settled_learning_rate`; when a later one fails, go back to them at
+    half the rate. 0 for never. Default: 1, or 2 for the lstm, whose first solutions are still on
+    the edge; without it, a solution is sometimes lost again for a while. Paper: 0."""
     settled_learning_rate: float | None = None
-    """Learning rate from the first solution on, with `settle`, as a share of the full one. Default:
+    """Learning rate once settled (see `settle_after`), as a share of the full one. Default:
     0.01: at 0.03 some solutions were lost within a hundred updates. Paper: not used."""
     grad_clip: float | None = None
     """Largest norm of a gradient, 0 for any. Default: 1: the rare goal rewards make rare large
@@ -307,6 +308,7 @@ def check_hyperparameters(hyper: Hyperparameters) -> None:
         ("random_episodes", 0),
         ("eval_every", 1),
         ("stop_after_solved", 0),
+        ("settle_after", 0),
         ("n_step", 1),
         ("warmup_updates", 0),
     ):
@@ -329,7 +331,7 @@ def check_hyperparameters(hyper: Hyperparameters) -> None:
         ("reward_scale", 0.0, math.inf),
     ):
         _real(name, getattr(hyper, name), least, most)
-    for name in ("epsilon_spread", "separate_forwards", "act_with_target", "settle"):
+    for name in ("epsilon_spread", "separate_forwards", "act_with_target"):
         if not isinstance(getattr(hyper, name), bool):
             raise TypeError(f"{name}: expected True or False, got {getattr(hyper, name)!r}")
     _choose("positions", hyper.positions, POSITIONS)

@@ -117,21 +117,26 @@ class Learner:
         # Brought to the CPU once a round: the updates themselves never wait for a device.
         return UpdateStats(*torch.stack(stats).mean(dim=0).tolist())
 
-    def settle(self, solved: bool) -> None:
-        """Hears whether the acting network solves the task; if `hyper.settle`, holds on to it.
+    def settle(self, solved_in_a_row: int) -> None:
+        """Hears of each evaluation of the acting network; holds on to a solution.
 
-        From the first solution on updates are small. The online network goes back to that solution,
-        since it may have moved on from what the average of its past solves. Whenever an evaluation
-        finds the solution lost, both networks go back to the last one, and the rate is halved.
+        Once `hyper.settle_after` evaluations in a row found the task solved, updates are small, and
+        the online network starts from the evaluated weights: it may have moved on from what the
+        average of its past solves. Whenever a later evaluation finds the solution lost, both
+        networks go back to the last one, and the rate is halved.
+
+        Args:
+            solved_in_a_row: how many evaluations, this one the last, found the task solved.
         """
-        if not self.hyper.settle:
+        wanted = self.hyper.settle_after
+        if not wanted:
             return
         found = bool(self.solution)
-        if solved:
+        if solved_in_a_row >= wanted:
             self.solution = copy.deepcopy(self.acting.state_dict())
-        elif found:
-            self.setbacks += 1
-        if self.solution and solved != found:
+        lost = found and solved_in_a_row == 0
+        self.setbacks += lost
+        if lost or (self.solution and not found):
             self.online.load_state_dict(self.solution)
             self.target.load_state_dict(self.solution)
 

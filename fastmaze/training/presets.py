@@ -44,7 +44,7 @@ class Hyperparameters:
     warmup_updates: int
     final_learning_rate: float
     stop_after_solved: int
-    settle: bool
+    settle_after: int
     settled_learning_rate: float
     grad_clip: float
     target_rate: float
@@ -96,7 +96,7 @@ def default(spec: TMazeSpec, model: ModelName) -> Hyperparameters:
         warmup_updates=20,
         final_learning_rate=0.1 if gpt else 1.0,
         stop_after_solved=5,
-        settle=True,
+        settle_after=1 if gpt else 2,
         settled_learning_rate=0.01,
         grad_clip=1.0,
         target_rate=0.02,
@@ -152,7 +152,7 @@ def paper(spec: TMazeSpec, model: ModelName) -> Hyperparameters:
         warmup_updates=0,
         final_learning_rate=1.0,
         stop_after_solved=0,
-        settle=False,
+        settle_after=0,
         settled_learning_rate=1.0,
         grad_clip=0.0,
         target_rate=0.005,

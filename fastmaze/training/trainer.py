@@ -219,7 +219,7 @@ class _Run:
         result = self.evaluator.evaluate(self.learner.acting, seed)
         tally.final_success = result.success
         tally.solved_in_a_row = tally.solved_in_a_row + 1 if result.solved else 0
-        self.learner.settle(result.solved)
+        self.learner.settle(tally.solved_in_a_row)
         if result.solved and tally.solved_after is None:
             tally.solved_after = self._seconds
             self.progress.note(f"solved after {tally.solved_after:.0f} s")

@@ -49,7 +49,7 @@ def test_paper_preset_holds_the_published_values(task: str, length: int, episode
         head_widths=(256, 256), positions="sinusoidal", attention_std=0.02, dropout=0.1,
         separate_forwards=True,
         act_with_target=False, discount=0.99, trace=0.0, n_step=1, reward_scale=1.0,
-        learning_rate=3e-4, warmup_updates=0, final_learning_rate=1.0, settle=False,
+        learning_rate=3e-4, warmup_updates=0, final_learning_rate=1.0, settle_after=0,
         settled_learning_rate=1.0, stop_after_solved=0, grad_clip=0.0,
         target_rate=0.005, batch_size=64, num_envs=1, random_episodes=10, epsilon=1 / T,
         epsilon_spread=False, epsilon_anneal=0.1, last_step_epsilon=0.0, first_step_epsilon=0.0,

@@ -26,12 +26,13 @@ def test_the_learning_rate_warms_up_falls_and_settles(tiny: Make) -> None:
         rates.append(learner._learning_rate())
     line = [0.1 + 0.9 * (1 - u / 36) for u in (0, 1, 3, 4, 18, 35)]
     assert rates == pytest.approx([line[0] / 4, line[1] / 2, *line[2:]])
-    learner.settle(True)
+    learner.settle(1)
+    learner.settle(2)
     learner.updates = 18
     assert learner._learning_rate() == pytest.approx(0.1)
-    learner.settle(False)
+    learner.settle(0)
     assert learner._learning_rate() == pytest.approx(0.05)
-    learner.settle(True)
+    learner.settle(1)
     assert learner._learning_rate() == pytest.approx(0.05)
     learner.close()
 
@@ -40,8 +41,8 @@ def test_settling_survives_a_checkpoint_and_follows_the_evaluations(tiny: Make) 
     learner = Learner(tiny())
     learner.collect()
     learner.learn()
-    learner.settle(True)
-    learner.settle(False)
+    learner.settle(2)
+    learner.settle(0)
     tensors, values = learner.get_state()
     other = Learner(tiny())
     other.set_state(Checkpoint(tensors, {"learner": values}))
@@ -80,28 +81,29 @@ def test_the_defaults_solve_a_short_maze(tmp_path: Path, changes: dict[str, Any]
 
 
 def test_a_solution_is_held_on_to(tiny: Make) -> None:
-    learner = Learner(tiny(target_rate=0.1))
+    learner = Learner(tiny(target_rate=0.1, settle_after=2))
     learner.collect()
     learner.learn()
     target = [p.clone() for p in learner.target.parameters()]
     assert any((p != q).any() for p, q in zip(target, learner.online.parameters(), strict=True))
-    learner.settle(False)
+    for solved_in_a_row in (0, 1):
+        learner.settle(solved_in_a_row)
     assert any((p != q).any() for p, q in zip(target, learner.online.parameters(), strict=True))
-    learner.settle(True)
+    learner.settle(2)
     for p, q in zip(target, learner.online.parameters(), strict=True):
         assert torch.equal(p, q)
         assert q.requires_grad
     learner.learn()
     moved = [q.clone() for q in learner.online.parameters()]
-    learner.settle(True)  # still solved: goes on from where it is
+    learner.settle(3)  # still solved: goes on from where it is
     assert all(torch.equal(p, q) for p, q in zip(moved, learner.online.parameters(), strict=True))
     kept = [p.clone() for p in learner.target.parameters()]
     learner.learn()
-    learner.settle(False)  # lost: back to the last solution
+    learner.settle(0)  # lost: back to the last solution
     for network in (learner.online, learner.target):
         assert all(torch.equal(p, q) for p, q in zip(kept, network.parameters(), strict=True))
     learner.learn()
-    learner.settle(False)  # lost again: back again
+    learner.settle(0)  # lost again: back again
     for network in (learner.online, learner.target):
         assert all(torch.equal(p, q) for p, q in zip(kept, network.parameters(), strict=True))
     learner.close()

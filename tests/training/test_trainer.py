@@ -174,8 +174,8 @@ def test_a_run_ends_when_it_was_solved_often_enough_in_a_row(
 
 def test_evaluations_change_nothing(tiny: Make) -> None:
     """However often and on however many episodes, as long as nothing is made of the result."""
-    often = train(tiny("often", eval_every=4, settle=False), progress=False).run_dir
-    config = tiny("seldom", eval_every=48, eval_episodes=3, settle=False)
+    often = train(tiny("often", eval_every=4, settle_after=0), progress=False).run_dir
+    config = tiny("seldom", eval_every=48, eval_episodes=3, settle_after=0)
     seldom = train(config, progress=False).run_dir
     one, other = (load_checkpoint(d / "checkpoint.safetensors") for d in (often, seldom))
     assert all(torch.equal(one.tensors[name], other.tensors[name]) for name in one.tensors)
