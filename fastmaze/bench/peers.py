@@ -23,7 +23,7 @@ def pufferlib_tmaze(spec: TMazeSpec, num_envs: int, threads: int) -> Step:
 
     Its position is 8 bits wide: corridors of more than 255 cells are cut to 255 here.
     """
-    tmaze = _require("pufferlib.ocean.tmaze.tmaze", "pip install pufferlib")
+    tmaze = _require("pufferlib.ocean.tmaze.tmaze", "build PufferLib from its repository")
     envs = tmaze.TMaze(num_envs=num_envs, size=min(spec.corridor_length, 255))
     envs.reset(0)
     actions = np.random.default_rng(0).integers(0, 4, num_envs).astype(np.int32)

@@ -63,7 +63,7 @@ class TrainConfig:
 
     num_episodes: int | None = None
     """Budget, the run's definite end, in whole rounds; the learning rate falls over it. Default:
-    1,408 (lstm 1,920; 3,072 if the cue has to be fetched) up to length 50, growing with the
+    2,048 (3,072 if the cue has to be fetched) up to length 50, growing with the
     square root of the length beyond. Paper: 6,700 to 40,000, by length."""
     num_envs: int | None = None
     """Episodes collected together; one round. Default: 32, one batch for the network. Paper: 1."""
