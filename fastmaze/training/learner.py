@@ -73,7 +73,7 @@ class Learner:
         self.setbacks = 0
         """How often a solution was lost again; see `settle`."""
         self.solution: dict[str, Tensor] = {}
-        """Weights of the last evaluation that did, if one did."""
+        """Weights that `settle` holds on to; empty until there are any."""
 
     @property
     def acting(self) -> QNetwork:
