@@ -1,4 +1,4 @@
-"""Shared by all tests: where the recorded episodes lie, and how random tests are run."""
+"""Shared by all tests: recorded episodes, random tests, and kernels on machines without a GPU."""
 
 from __future__ import annotations
 
@@ -7,6 +7,15 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+
+try:
+    import torch
+except ImportError:  # the envs are tested without it, too
+    pass
+else:
+    if not torch.cuda.is_available():
+        # Triton decides when a kernel is defined whether it is compiled or interpreted.
+        os.environ.setdefault("TRITON_INTERPRET", "1")
 
 PARITY = Path(__file__).parents[2] / "shared" / "parity"
 
