@@ -10,13 +10,21 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "fastmaze"
 
+_ENVS_BENCH = ("specs", "reference", "envs", "bench", "_native", "results")
+
 # Module prefix -> what of FastMaze it may import. The first prefix that fits a module decides.
 MAY_IMPORT = {
     "specs": (),
     "reference": ("specs", "reference"),
     "envs.backends": ("specs", "reference", "envs.backends", "_native"),
     "envs": ("specs", "reference", "envs"),
-    "bench": ("specs", "reference", "envs", "bench", "_native", "results"),
+    # What measures the envs knows the envs alone; what measures kernels and updates, all of them.
+    "bench.envs": _ENVS_BENCH,
+    "bench.contenders": _ENVS_BENCH,
+    "bench.peers": _ENVS_BENCH,
+    "bench.numpy_tmaze": _ENVS_BENCH,
+    "bench.machine": _ENVS_BENCH,
+    "bench": (*_ENVS_BENCH, "kernels", "models", "agents", "training"),
     "models": ("kernels", "models"),
     "agents": ("models", "agents"),
     "training": ("specs", "reference", "envs", "models", "agents", "training"),

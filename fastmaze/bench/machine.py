@@ -10,8 +10,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from fastmaze import _native
-
 
 def describe() -> dict[str, Any]:
     """Machine, versions and commit, for the head of a result file."""
@@ -21,13 +19,13 @@ def describe() -> dict[str, Any]:
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)),
         "load": round(os.getloadavg()[0], 2),
-        "isa": _native.isa(),
+        "isa": _isa(),
         "system": platform.platform(),
         "python": platform.python_version(),
         "versions": {
             name: _version(name)
-            for name in ("fastmaze", "numpy", "numba", "gymnasium", "torch", "pufferlib",
-                         "pufferlib-core", "envpool", "gymnax", "jax")
+            for name in ("fastmaze", "numpy", "numba", "gymnasium", "torch", "triton", "flash-attn",
+                         "pufferlib", "pufferlib-core", "envpool", "gymnax", "jax")
         },
     }  # fmt: skip
 
@@ -37,6 +35,15 @@ def _version(name: str) -> str | None:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
+
+
+def _isa() -> str | None:
+    """What the native core uses; None where it is not built."""
+    try:
+        from fastmaze import _native
+    except ImportError:
+        return None
+    return _native.isa()
 
 
 def _cpu() -> str:

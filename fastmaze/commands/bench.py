@@ -10,8 +10,13 @@ import tyro
 
 BENCHMARKS: Final = {
     "envs": "environment steps a second of every backend, of a memory copy, and of peers",
+    "attention": "causal attention beside every other that runs here: forward, backward, decoding",
+    "gpu-check": "a GPU machine in minutes: correctness, tuning, attention, one update, fusions",
 }
-"""Benchmark to what it measures; each is a module of `fastmaze.bench`."""
+"""Benchmark to what it measures; each is a module of `fastmaze.bench`, with "_" for "-".
+
+Its `run(config)` returns figures; if they hold something under "failed", the exit status is 1.
+"""
 
 _HELP = """\
 usage: fastmaze bench NAME [OPTIONS]
@@ -25,17 +30,19 @@ benchmarks:
 def run(args: Sequence[str]) -> int:
     """Runs the command."""
     if not args or args[0] in ("-h", "--help"):
-        print(_HELP + "\n".join(f"  {name}  {what}" for name, what in BENCHMARKS.items()))
+        width = max(map(len, BENCHMARKS))
+        lines = (f"  {name:{width}}  {what}" for name, what in BENCHMARKS.items())
+        print(_HELP + "\n".join(lines))
         return 0
     name = args[0]
     if name not in BENCHMARKS:
         raise ValueError(f"no benchmark {name!r}; there is {', '.join(BENCHMARKS)}")
-    bench: Any = importlib.import_module(f"fastmaze.bench.{name}")
+    bench: Any = importlib.import_module(f"fastmaze.bench.{name.replace('-', '_')}")
     config = tyro.cli(
         bench.BenchConfig,
         args=args[1:],
         prog=f"fastmaze bench {name}",
         description=f"Measure {BENCHMARKS[name]}.",
     )
-    bench.run(config)
-    return 0
+    figures = bench.run(config)
+    return int(bool(figures.get("failed")))
