@@ -15,7 +15,7 @@ from typing import Final
 COMMANDS: Final = {
     "train": "train an agent; `--length` is the one dial",
     "evaluate": "play greedy episodes with a trained agent and count its successes",
-    "bench": "measure speed: `bench envs`",
+    "bench": "measure speed: `bench envs`, `bench attention`, …",
     "play": "walk a maze yourself, or watch a trained agent",
     "doctor": "what is installed, what works, and what to install",
 }
