@@ -7,12 +7,14 @@ graph can capture it: lengths and the dropout seed stay in device tensors.
 from __future__ import annotations
 
 import functools
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, Final
 
 import torch
 import triton
 from torch import Tensor
+from triton.runtime import _allocation
 
 from fastmaze.kernels.causal_backward import causal_backward_dkv, causal_backward_dq
 from fastmaze.kernels.causal_forward import causal_forward
@@ -21,6 +23,9 @@ from fastmaze.kernels.tiles import Generation, Kernel, Tile, tile_for
 
 _ALIGNMENT: Final = 16
 """Bytes that addresses and strides of a descriptor must be multiples of."""
+
+_MAX_PROGRAMS: Final = 2**21 - 1
+"""Each program writes up to 1 KiB of descriptors, at an offset that Triton keeps in 32 bits."""
 
 
 def forward(
@@ -54,9 +59,8 @@ def forward(
     out = _heads_last(q)
     lse = _row_scratch(q)
     tile = _tile("forward", q, dropout_p, precision)
-    tiles = triton.cdiv(T, tile.block_m)
     with _on(q):
-        causal_forward[(tiles * B * H,)](
+        causal_forward[_grid(q, tile.block_m)](
             q, k, v, out, lse, seqlens, seed,
             *q.stride()[:3], *k.stride()[:3], *v.stride()[:3], *out.stride()[:3],
             B, H, T, lse.stride(1), scale, *_dropout(dropout_p),
@@ -95,7 +99,8 @@ def backward(
     """
     B, H, T, D = q.shape
     grad, out = _aligned(grad), _aligned(out)
-    dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+    results = [torch.empty_like(x) for x in (q, k, v)]
+    dq, dk, dv = (x if _fits(x) else _heads_last(x) for x in results)
     q, k, v = _aligned(q), _aligned(k), _aligned(v)
     padded, delta = _row_scratch(q), _row_scratch(q)
     if lse.stride() == padded.stride() and lse.data_ptr() % _ALIGNMENT == 0:
@@ -106,27 +111,43 @@ def backward(
     strides = [s for x in (q, k, v, grad) for s in x.stride()[:3]]
     with _on(q):
         tile = _tile("backward_dq", q, dropout_p, precision)
-        causal_backward_dq[(triton.cdiv(T, tile.block_m) * B * H,)](
+        causal_backward_dq[_grid(q, tile.block_m)](
             q, k, v, grad, out, padded, delta, dq, seqlens, seed,
             *strides, *out.stride()[:3], *dq.stride()[:3], *numbers,
             D=D, **_meta(tile, seqlens, dropout_p, precision),
         )  # fmt: skip
         tile = _tile("backward_dkv", q, dropout_p, precision)
-        causal_backward_dkv[(triton.cdiv(T, tile.block_n) * B * H,)](
+        causal_backward_dkv[_grid(q, tile.block_n)](
             q, k, v, grad, padded, delta, dk, dv, seqlens, seed,
             *strides, *dk.stride()[:3], *dv.stride()[:3], *numbers,
             D=D, **_meta(tile, seqlens, dropout_p, precision),
         )  # fmt: skip
-    return dq, dk, dv
+    for result, written in zip(results, (dq, dk, dv), strict=True):
+        if result is not written:
+            result.copy_(written)
+    return results[0], results[1], results[2]
+
+
+def _grid(q: Tensor, block: int) -> tuple[int]:
+    B, H, T, _ = q.shape
+    programs = triton.cdiv(T, block) * B * H
+    if programs > _MAX_PROGRAMS:
+        raise ValueError(
+            f"q: expected B * H * T / {block} of at most {_MAX_PROGRAMS} with impl='triton',"
+            f" got {programs} of shape {list(q.shape)}; split the batch"
+        )
+    return (programs,)
 
 
 def _aligned(x: Tensor) -> Tensor:
     """x, or a copy if a descriptor could not address it: the projection's views always fit."""
+    return x if _fits(x) else _heads_last(x).copy_(x)
+
+
+def _fits(x: Tensor) -> bool:
     unit = _ALIGNMENT // x.element_size()
-    fits = x.stride(3) == 1 and all(s % unit == 0 for s in x.stride()[:3])
-    # Strides of dimensions with one entry mean nothing and may be anything.
-    fits = fits and x.data_ptr() % _ALIGNMENT == 0 and min(x.stride()) > 0
-    return x if fits else _heads_last(x).copy_(x)
+    rows = all(s > 0 and s % unit == 0 for s in x.stride()[:3])
+    return rows and x.stride(3) == 1 and x.data_ptr() % _ALIGNMENT == 0
 
 
 def _heads_last(x: Tensor) -> Tensor:
@@ -161,9 +182,9 @@ def _generation(device: int) -> Generation:
 
 
 def _dropout(dropout_p: float) -> tuple[int, float]:
-    """Keep probability in units of 2**-32, and its inverse; whatever without dropout."""
+    """Keep probability in units of 2**-16, and its inverse; whatever without dropout."""
     threshold = keep_threshold(dropout_p)
-    return threshold << 16, 65536 / threshold
+    return threshold, 65536 / threshold
 
 
 def _meta(tile: Tile, seqlens: Tensor | None, dropout_p: float, precision: str) -> dict[str, Any]:
@@ -178,10 +199,16 @@ def _meta(tile: Tile, seqlens: Tensor | None, dropout_p: float, precision: str) 
     }
 
 
-def _on(x: Tensor) -> AbstractContextManager[Any]:
+@contextmanager
+def _on(x: Tensor) -> Iterator[None]:
     """The device of x made current, with memory for the descriptors that programs write."""
+    before = _allocation._allocator.get()
     triton.set_allocator(_scratch)
-    return torch.cuda.device(x.device) if x.is_cuda else nullcontext()
+    try:
+        with torch.cuda.device(x.device) if x.is_cuda else nullcontext():
+            yield
+    finally:
+        triton.set_allocator(before)
 
 
 def _scratch(size: int, alignment: int, stream: int | None) -> Tensor:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from fastmaze.kernels.causal_forward import LOG2E, SIZES, program_of, sequence_length
+from fastmaze.kernels.causal_forward import GENERAL, LOG2E, program_of, sequence_length
 from fastmaze.kernels.dropout import keep_mask, mask_key
 
 
@@ -46,7 +46,7 @@ def dq_step(
     return tl.dot(ds.to(b_k.dtype), b_k, dq, input_precision=PRECISION, out_dtype=dq.dtype)
 
 
-@triton.jit(do_not_specialize=SIZES)
+@triton.jit(do_not_specialize=GENERAL)
 def causal_backward_dq(
     q, k, v, grad, out, lse, delta, dq, seqlens, seed,
     q_sb, q_sh, q_st, k_sb, k_sh, k_st, v_sb, v_sh, v_st, grad_sb, grad_sh, grad_st,
@@ -56,6 +56,7 @@ def causal_backward_dq(
     HAS_SEQLENS: tl.constexpr, DROPOUT: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Writes dq [B, H, T, D] and delta, laid out like lse, the latter only within the lengths."""
+    tl.static_assert(BLOCK_M % BLOCK_N == 0)
     i_m, i_bh = program_of(tl.cdiv(T, BLOCK_M), B * H)
     i_b = (i_bh // H).to(tl.int64)
     i_h = (i_bh % H).to(tl.int64)
@@ -109,8 +110,9 @@ def causal_backward_dq(
             t_k, t_v, b_q, b_g, acc, lse2, b_delta, scale2, key, threshold, keep_scale,
             row0, col0, False, DROPOUT, PRECISION, BLOCK_M, BLOCK_N,
         )  # fmt: skip
-    # Rows past the length: their query and gradient are 0, and so is what they gathered.
-    t_dq.store([row0, 0], (acc * scale).to(dq.dtype.element_ty))
+    # Rows past the length gathered 0, unless a key within it is infinite.
+    acc = tl.where(m_row[:, None], acc * scale, 0.0)
+    t_dq.store([row0, 0], acc.to(dq.dtype.element_ty))
 
 
 @triton.jit
@@ -144,7 +146,7 @@ def dkv_step(
     return dk, dv
 
 
-@triton.jit(do_not_specialize=SIZES)
+@triton.jit(do_not_specialize=GENERAL)
 def causal_backward_dkv(
     q, k, v, grad, lse, delta, dk, dv, seqlens, seed,
     q_sb, q_sh, q_st, k_sb, k_sh, k_st, v_sb, v_sh, v_st, grad_sb, grad_sh, grad_st,
@@ -154,6 +156,7 @@ def causal_backward_dkv(
     HAS_SEQLENS: tl.constexpr, DROPOUT: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Writes dk and dv [B, H, T, D]; reads the delta that `causal_backward_dq` wrote."""
+    tl.static_assert(BLOCK_N % BLOCK_M == 0)
     num_tiles = tl.cdiv(T, BLOCK_N)
     i_n, i_bh = program_of(num_tiles, B * H)
     i_n = num_tiles - 1 - i_n  # the first keys are seen by the most queries

@@ -26,8 +26,9 @@ LOG2E = tl.constexpr(1.4426950408889634)
 LN2 = tl.constexpr(0.6931471805599453)
 # Programs that run together share the keys and values of this many heads, which fit the L2 cache.
 GROUP = tl.constexpr(8)
-# Compiled once for all values: a kernel need not know that a length is 1 or a multiple of 16.
-SIZES = ("B", "H", "T", "LSE_T")
+# Compiled once for all values: no second compilation in the middle of a run, or of the capture of a
+# CUDA graph, because a length is 1 or a seed lies elsewhere.
+GENERAL = ("B", "H", "T", "LSE_T", "threshold", "seqlens", "seed")
 
 
 @triton.jit
@@ -85,7 +86,7 @@ def forward_step(
     return acc, total, new_peak
 
 
-@triton.jit(do_not_specialize=SIZES)
+@triton.jit(do_not_specialize=GENERAL)
 def causal_forward(
     q, k, v, out, lse, seqlens, seed,
     q_sb, q_sh, q_st, k_sb, k_sh, k_st, v_sb, v_sh, v_st, out_sb, out_sh, out_st,
@@ -95,8 +96,9 @@ def causal_forward(
 ):  # fmt: skip
     """Writes out [B, H, T, D] and lse [B, H, T], whose rows are LSE_T entries apart.
 
-    `threshold` is the keep probability in units of 2**-32, `keep_scale` its inverse.
+    `threshold` is the keep probability in units of 2**-16, `keep_scale` its inverse.
     """
+    tl.static_assert(BLOCK_M % BLOCK_N == 0)
     i_m, i_bh = program_of(tl.cdiv(T, BLOCK_M), B * H)
     i_b = (i_bh // H).to(tl.int64)
     i_h = (i_bh % H).to(tl.int64)

@@ -13,7 +13,7 @@ from fastmaze.kernels.causal_forward import causal_forward
 from fastmaze.kernels.tiles import HEAD_DIMS, KERNELS, Generation, Kernel, Tile, tile_for
 from fastmaze.kernels.variants import Variant, variant
 
-_TYPES: Final = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
+_TYPES: Final = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 _TENSORS: Final = ("q", "k", "v", "grad", "out", "dq", "dk", "dv")
 _KERNELS: Final[dict[Kernel, Any]] = {
     "forward": causal_forward,
@@ -24,11 +24,10 @@ _KERNELS: Final[dict[Kernel, Any]] = {
 
 def variants(generation: Generation = "hopper") -> Iterator[Variant]:
     """One for each kernel, dtype and precision, D, dropout or not, lengths or not."""
-    kinds = ((torch.bfloat16, "tf32"), (torch.float16, "tf32"), (torch.float32, "tf32"))
-    for (dtype, precision), kernel, D, dropout, lengths in product(
-        (*kinds, (torch.float32, "ieee")), KERNELS, HEAD_DIMS, (False, True), (False, True)
+    kinds = ((torch.float32, True), *((dtype, False) for dtype in _TYPES))
+    for (dtype, exact), kernel, D, dropout, lengths in product(
+        kinds, KERNELS, HEAD_DIMS, (False, True), (False, True)
     ):
-        exact = precision == "ieee"
         tile = tile_for(kernel, dtype, D, dropout, generation=generation, exact=exact)
         yield describe(kernel, dtype, D, tile, dropout=dropout, lengths=lengths, exact=exact)
 
@@ -47,7 +46,7 @@ def describe(
     function, element = _KERNELS[kernel], "*" + _TYPES[dtype]
     types = dict.fromkeys(_TENSORS, element) | {"lse": "*fp32", "delta": "*fp32"}
     types |= {"seqlens": "*i64", "seed": "*i64"}
-    types |= {"scale": "fp32", "keep_scale": "fp32", "threshold": "u32"}
+    types |= {"scale": "fp32", "keep_scale": "fp32"}
     constants: dict[str, Any] = {
         "D": D,
         "BLOCK_M": tile.block_m,

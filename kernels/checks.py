@@ -7,7 +7,6 @@ that they cost microseconds and a compiled graph sees nothing of them.
 
 from __future__ import annotations
 
-import math
 from typing import Final
 
 import torch
@@ -17,6 +16,8 @@ FLOATS: Final = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 INTEGERS: Final = (torch.int32, torch.int64)
 PRECISIONS: Final = (None, "ieee", "tf32")
 _INDEX_LIMIT: Final = 2**31
+_SCALES: Final = (1e-30, 1e30)
+"""What is left of float32 once a scale has met a logarithm."""
 
 
 def check_causal_attention(
@@ -214,5 +215,5 @@ def _check_seed(seed: Tensor, device: torch.device) -> None:
 def _check_scale(scale: float) -> None:
     if not isinstance(scale, int | float) or isinstance(scale, bool):
         raise TypeError(f"scale: expected a number, got {type(scale).__name__}")
-    if not 0 < scale < math.inf:
-        raise ValueError(f"scale: expected a finite number above 0, got {scale}")
+    if not _SCALES[0] <= scale <= _SCALES[1]:
+        raise ValueError(f"scale: expected a number from {_SCALES[0]} to {_SCALES[1]}, got {scale}")

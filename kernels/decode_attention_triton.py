@@ -10,7 +10,7 @@ slot 0                          length      T_max
 ```
 
 Each row of the tile keeps a softmax of its own (a peak, a sum, weighted values) over the slots it
-meets: rows r, r + BLOCK_T, … So a thread waits for nobody inside the loop, and rows and splits are
+meets: rows r, r + BLOCK_T, … So no row waits for another inside the loop, and rows and splits are
 brought together once, at the end, by the rule that brings together two parts of any softmax
 (Milakov and Gimelshein 2018; over splits: Dao et al. 2023, Flash-Decoding). There are no atomic
 operations: the same input gives the same bits.

@@ -56,11 +56,11 @@ def keep_mask(key, row0, o_row, col0, o_col, threshold):
     """Which scores are kept, for queries row0 + o_row and keys col0 + o_col, broadcast together.
 
     For a tile of scores o_row is [M, 1] and o_col [1, N]; for a transposed one [1, M] and [N, 1].
-    `threshold` holds the keep probability in units of 2**-32: 16 bits, then 16 zeros.
+    `threshold` is the keep probability in units of 2**-16, from 1 to 65535.
     """
     zero = tl.zeros_like(o_row + o_col).to(tl.uint32)
     x0, x1 = philox2x32(group_index(row0, o_row) + zero, group_index(col0, o_col) + zero, key, 7)
     x = tl.where((o_row & 8) != 0, x1, x0)
     # The high half decides below; a low half is moved there.
     x = tl.where((o_col & 8) != 0, x, x << 16)
-    return x < threshold
+    return x < (threshold.to(tl.uint32) << 16)

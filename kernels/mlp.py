@@ -18,11 +18,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import gelu, linear
 
+from fastmaze.kernels.checks import PRECISIONS
+from fastmaze.kernels.dispatch import Precision, resolve_precision
 from fastmaze.kernels.fused import FUSED_DTYPES, check_impl, takes_triton
+from fastmaze.kernels.ops import to_autocast, under_autocast, without_autocast
 
 WIDTHS = (64, 128)
 """F for which there is a kernel."""
-PRECISIONS = (None, "ieee", "tf32")
 MAJORS = (9, 10)
 """Compute capabilities whose multiprocessors have the 192 KiB of the largest tiles: H100, B200."""
 MAX_ROWS = 2**31 - 4096
@@ -36,7 +38,7 @@ def mlp(
     w_contract: Tensor,
     b_contract: Tensor,
     *,
-    precision: str | None = None,
+    precision: Precision | None = None,
     impl: str = "auto",
 ) -> Tensor:
     """Applies both linear layers with GELU between them to the last dimension.
@@ -52,13 +54,12 @@ def mlp(
         b_expand: [4F].
         w_contract: [F, 4F].
         b_contract: [F].
-        precision: of float32 products: "ieee", "tf32", or None for what
-            `torch.get_float32_matmul_precision` says ("highest" is "ieee"). Plain torch follows
-            torch's setting in any case.
+        precision: of the kernel's float32 products: "ieee", "tf32", or None for what torch is set
+            to (see `causal_attention`), which plain torch follows in any case.
         impl: "auto", "triton" or "reference".
 
     Returns:
-        Like x, [..., F].
+        Like x, [..., F]; under autocast all are cast first, float64 apart.
 
     Raises:
         TypeError: an argument of another dtype.
@@ -66,6 +67,10 @@ def mlp(
             that cannot run here.
     """
     check_impl(impl)
+    if under_autocast(x):
+        x, w_expand, b_expand, w_contract, b_contract = (
+            to_autocast(t) for t in (x, w_expand, b_expand, w_contract, b_contract)
+        )
     if precision not in PRECISIONS:
         raise ValueError(f"precision: expected one of {PRECISIONS}, got {precision!r}")
     if x.ndim < 1 or 0 in x.shape:
@@ -89,6 +94,9 @@ def mlp(
             raise ValueError(f"{name}: expected device {x.device}, got {tensor.device}")
     if impl == "triton" and F not in WIDTHS:
         raise ValueError(f"x: impl 'triton' takes a width of {WIDTHS}, got {F}")
+    if impl == "triton" and x.is_cuda and not _has_room(x):
+        raise ValueError(f"impl: 'triton' expected a GPU of compute capability {MAJORS}")
+    precision = resolve_precision(precision)
     out: Tensor = _forward_op(x, w_expand, b_expand, w_contract, b_contract, precision, impl)
     return out
 
@@ -115,7 +123,7 @@ def _forward_op(
     b1: Tensor,
     w2: Tensor,
     b2: Tensor,
-    precision: str | None,
+    precision: str,
     impl: str,
 ) -> Tensor:
     rows = x.reshape(-1, x.shape[-1]).contiguous()
@@ -123,13 +131,14 @@ def _forward_op(
     if _takes_triton(x, precision, impl):
         from fastmaze.kernels import mlp_triton
 
-        return mlp_triton.forward(rows, w1, b1, w2, b2, _resolved(precision)).view(x.shape)
-    return reference_forward(rows, w1, b1, w2, b2).view(x.shape)
+        return mlp_triton.forward(rows, w1, b1, w2, b2, precision).view(x.shape)
+    with without_autocast(x):
+        return reference_forward(rows, w1, b1, w2, b2).view(x.shape)
 
 
 @_forward_op.register_fake
 def _(
-    x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, precision: str | None, impl: str
+    x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, precision: str, impl: str
 ) -> Tensor:
     return x.new_empty(x.shape)
 
@@ -141,7 +150,7 @@ def _backward_op(
     w1: Tensor,
     b1: Tensor,
     w2: Tensor,
-    precision: str | None,
+    precision: str,
     impl: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     grad, rows = (t.reshape(-1, x.shape[-1]).contiguous() for t in (grad, x))
@@ -149,37 +158,34 @@ def _backward_op(
     if _takes_triton(x, precision, impl):
         from fastmaze.kernels import mlp_triton
 
-        dx, *sums = mlp_triton.backward(grad, rows, w1, b1, w2, _resolved(precision))
+        dx, *sums = mlp_triton.backward(grad, rows, w1, b1, w2, precision)
     else:
-        dx, *sums = reference_backward(grad, rows, w1, b1, w2)
+        with without_autocast(x):
+            dx, *sums = reference_backward(grad, rows, w1, b1, w2)
     d_w1, d_b1, d_w2, d_b2 = (d.to(x.dtype).contiguous() for d in sums)
     return dx.view(x.shape), d_w1, d_b1, d_w2, d_b2
 
 
 @_backward_op.register_fake
 def _(
-    grad: Tensor, x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, precision: str | None, impl: str
+    grad: Tensor, x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, precision: str, impl: str
 ) -> tuple[Tensor, ...]:
     like = (x, w1, b1, w2, w2[:, 0])
     return tuple(t.new_empty(t.shape) for t in like)
 
 
-def _resolved(precision: str | None) -> str:
-    if precision is not None:
-        return precision
-    return "ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32"
-
-
-def _takes_triton(x: Tensor, precision: str | None, impl: str) -> bool:
+def _takes_triton(x: Tensor, precision: str, impl: str) -> bool:
     if impl == "auto" and x.shape[-1] not in WIDTHS:
         return False
-    if impl == "auto" and x.dtype == torch.float32 and _resolved(precision) == "ieee":
+    if impl == "auto" and x.dtype == torch.float32 and precision == "ieee":
         return False
-    if impl == "auto" and x.is_cuda:
-        major, _ = torch.cuda.get_device_capability(x.device)
-        if major not in MAJORS:
-            return False
+    if impl == "auto" and x.is_cuda and not _has_room(x):
+        return False
     return takes_triton(x, impl)
+
+
+def _has_room(x: Tensor) -> bool:
+    return torch.cuda.get_device_capability(x.device)[0] in MAJORS
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -20,9 +20,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from fastmaze.kernels.mlp import WIDTHS
 from fastmaze.kernels.variants import Variant, variant
 
-WIDTHS = (64, 128)
 """F, for which tiles were chosen."""
 ROWS = 128
 """Rows of a program of the forward and of the input's gradient."""

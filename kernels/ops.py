@@ -110,7 +110,7 @@ def causal_attention(
         ImportError: `impl="triton"` without Triton.
     """
     if under_autocast(q):
-        q, k, v = (_autocast(x) for x in (q, k, v))
+        q, k, v = (to_autocast(x) for x in (q, k, v))
     check_causal_attention(
         q,
         k,
@@ -154,7 +154,7 @@ def without_autocast(x: Tensor) -> AbstractContextManager[object]:
     return torch.autocast(x.device.type, enabled=False) if under_autocast(x) else nullcontext()
 
 
-def _autocast(x: Tensor) -> Tensor:
+def to_autocast(x: Tensor) -> Tensor:
     """What autocast makes of an argument of a matrix product."""
     if not isinstance(x, Tensor) or not x.is_floating_point() or x.dtype == torch.float64:
         return x
@@ -163,12 +163,26 @@ def _autocast(x: Tensor) -> Tensor:
 
 def _sdpa(q: Tensor, k: Tensor, v: Tensor, seqlens: Tensor | None, scale: float) -> Tensor:
     """The attention of torch itself: float [B, H, T, D]."""
+    q, k, v = _own_memory(q), _own_memory(k), _own_memory(v)
     if seqlens is None:
         return scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
     within, poison = rows_within(seqlens, q.shape[0], q.shape[2], q)
     q, k, v = (x.masked_fill(~within, 0) for x in (q, k, v))
     out = scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
     return (out * poison).masked_fill(~within, 0)
+
+
+def _own_memory(x: Tensor) -> Tensor:
+    """x, or a copy if its entries overlap in memory: torch's backward errs on those."""
+    if torch.compiler.is_compiling():  # a question about strides would fix the shapes of the graph
+        return x
+    extent = 1
+    for stride, size in sorted(zip(x.stride(), x.shape, strict=True)):
+        if size > 1:
+            if stride < extent:
+                return x.contiguous()
+            extent = stride * (size - 1) + extent
+    return x
 
 
 @torch.library.custom_op(

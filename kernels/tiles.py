@@ -58,37 +58,42 @@ _HALF: Final[dict[tuple[Kernel, bool, bool], list[_Size]]] = {
     ("backward_dkv", True, False): [(64, 128, 8, 2), (64, 64, 4, 2), (32, 64, 4, 2)],
     ("backward_dkv", True, True): [(32, 64, 4, 2), (32, 128, 8, 2), (64, 128, 8, 2)],
 }
-# float32 through tf32 on Hopper: (kernel, D = 128).
-_SINGLE: Final[dict[tuple[Kernel, bool], list[_Size]]] = {
-    ("forward", False): [(128, 64, 8, 2), (128, 32, 8, 3), (64, 32, 4, 3)],
-    ("forward", True): [(128, 32, 8, 2), (64, 32, 4, 2)],
-    ("backward_dq", False): [(128, 32, 8, 2), (64, 32, 4, 2)],
-    ("backward_dq", True): [(64, 32, 4, 2), (128, 32, 8, 2)],
-    ("backward_dkv", False): [(32, 64, 4, 2), (32, 128, 8, 2)],
-    ("backward_dkv", True): [(32, 64, 4, 2), (32, 64, 4, 1)],
+# float32 through tf32 on Hopper: (kernel, D = 128, dropout).
+_SINGLE: Final[dict[tuple[Kernel, bool, bool], list[_Size]]] = {
+    ("forward", False, False): [(128, 64, 8, 2), (128, 32, 8, 3), (64, 32, 4, 3)],
+    ("forward", False, True): [(128, 64, 8, 2), (128, 32, 8, 3), (64, 32, 4, 3)],
+    ("forward", True, False): [(128, 32, 8, 2), (64, 32, 4, 2)],
+    ("forward", True, True): [(128, 32, 8, 2), (64, 32, 4, 2)],
+    ("backward_dq", False, False): [(128, 32, 8, 2), (64, 32, 4, 2)],
+    ("backward_dq", False, True): [(128, 32, 8, 2), (64, 32, 4, 2)],
+    ("backward_dq", True, False): [(64, 32, 4, 2), (128, 32, 8, 2)],
+    ("backward_dq", True, True): [(64, 32, 4, 2), (128, 32, 8, 2)],
+    ("backward_dkv", False, False): [(32, 64, 4, 2), (32, 128, 8, 2)],
+    ("backward_dkv", False, True): [(32, 64, 4, 2), (32, 128, 8, 2)],
+    ("backward_dkv", True, False): [(32, 64, 4, 2), (32, 64, 4, 1)],
+    # Twice as many queries at a time need fewer instructions, but registers for some bytes more
+    # than there are, and shared memory that only one program of a multiprocessor finds.
+    ("backward_dkv", True, True): [(16, 64, 4, 2), (32, 64, 4, 1), (32, 64, 4, 2)],
 }
-# Everywhere else, and for exact products of float32, which no matrix unit makes.
-_OTHER: Final[dict[tuple[Generation, bool], dict[Kernel, _Size]]] = {
-    ("ampere", False): {
-        "forward": (128, 64, 8, 2),
-        "backward_dq": (64, 64, 4, 2),
-        "backward_dkv": (32, 64, 4, 2),
-    },
-    ("ampere", True): {
-        "forward": (64, 32, 4, 2),
-        "backward_dq": (64, 32, 4, 2),
-        "backward_dkv": (32, 64, 4, 2),
-    },
-    ("small", False): {
-        "forward": (64, 64, 4, 1),
-        "backward_dq": (64, 32, 4, 1),
-        "backward_dkv": (32, 64, 4, 1),
-    },
-    ("small", True): {
-        "forward": (32, 32, 4, 1),
-        "backward_dq": (32, 32, 4, 1),
-        "backward_dkv": (32, 32, 4, 1),
-    },
+# Everywhere else: (generation, float32 through tf32, D = 128), for forward, dq, and dk and dv. All
+# fit 99 KiB of shared memory, which is what the smaller GPUs of a generation have.
+_OTHER: Final[dict[tuple[Generation, bool, bool], tuple[_Size, _Size, _Size]]] = {
+    ("ampere", False, False): ((128, 64, 8, 2), (64, 64, 4, 2), (32, 64, 4, 2)),
+    ("ampere", False, True): ((128, 32, 8, 2), (64, 64, 4, 2), (64, 64, 8, 2)),
+    ("ampere", True, False): ((64, 32, 4, 2), (64, 32, 4, 2), (32, 64, 4, 2)),
+    ("ampere", True, True): ((128, 32, 8, 2), (32, 32, 4, 2), (32, 32, 4, 2)),
+    ("small", False, False): ((64, 64, 4, 1), (64, 32, 4, 1), (32, 64, 4, 1)),
+    ("small", False, True): ((64, 64, 4, 1), (64, 32, 4, 1), (32, 64, 4, 1)),
+    ("small", True, False): ((32, 32, 4, 1), (32, 32, 4, 1), (32, 32, 4, 1)),
+    ("small", True, True): ((32, 32, 4, 1), (32, 32, 4, 1), (32, 32, 4, 1)),
+}
+# Exact products of float32, which no matrix unit makes: each thread holds whole rows of its
+# operands, so that only small tiles come near to fitting the registers. By D.
+_EXACT: Final[dict[int, tuple[_Size, _Size, _Size]]] = {
+    16: ((32, 32, 4, 1), (32, 32, 4, 1), (16, 16, 4, 1)),
+    32: ((32, 32, 4, 1), (16, 16, 4, 1), (16, 16, 4, 1)),
+    64: ((16, 16, 4, 1), (16, 16, 8, 1), (16, 16, 8, 1)),
+    128: ((16, 16, 8, 1), (16, 16, 8, 1), (16, 16, 8, 1)),
 }
 
 # Written by `override` alone.
@@ -117,8 +122,8 @@ def tile_for(
     chosen = _OVERRIDES.get((kernel, dtype, head_dim, dropout))
     if chosen is not None:
         return chosen
-    if exact and dtype == torch.float32 and generation == "hopper":
-        return Tile(*_OTHER["small", True][kernel])
+    if exact and dtype == torch.float32:
+        return Tile(*_EXACT[head_dim][KERNELS.index(kernel)])
     return candidates(kernel, dtype, head_dim, dropout, generation=generation)[0]
 
 
@@ -133,8 +138,8 @@ def candidates(
     """Tiles worth measuring, the default first; arguments as for `tile_for`."""
     single, wide = dtype.itemsize > 2, head_dim == 128
     if generation != "hopper":
-        return [Tile(*_OTHER[generation, single][kernel])]
-    sizes = _SINGLE[kernel, wide] if single else _HALF[kernel, wide, dropout]
+        return [Tile(*_OTHER[generation, single, wide][KERNELS.index(kernel)])]
+    sizes = _SINGLE[kernel, wide, dropout] if single else _HALF[kernel, wide, dropout]
     return [Tile(*size) for size in sizes]
 
 

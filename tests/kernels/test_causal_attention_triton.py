@@ -216,6 +216,64 @@ def test_the_logarithm_of_the_sum_is_that_before_dropout(device: torch.device) -
     torch.testing.assert_close(lse, expected)
 
 
+@pytest.mark.parametrize("heads_in_all", [(3, 3), (11, 1)], ids=str)
+def test_many_heads_and_tiles_find_their_own_place(
+    heads_in_all: tuple[int, int], device: torch.device
+) -> None:
+    B, H = heads_in_all  # more than share a group of programs
+    generator = torch.Generator().manual_seed(B)
+    q, k, v, grad = torch.randn(4, B, H, 40, 16, generator=generator).to(device)
+    seqlens = torch.arange(B, device=device) * 40 // B + 1
+    seed = torch.tensor([SEED], device=device)
+    options = (seqlens, seed, 0.3, 0.25, "ieee")
+    small = tiles.Tile(16, 16, 4, 1)
+    with tiles.override(dict.fromkeys(keys(16), small)):
+        out, lse = kernels.forward(q, k, v, *options)
+        ours = [out, *kernels.backward(grad, q, k, v, out, lse, *options)]
+    inputs = [x.requires_grad_() for x in (q, k, v)]
+    expected, _ = reference.causal_attention(
+        *inputs, seqlens=seqlens, dropout_p=0.3, seed=seed, scale=0.25
+    )
+    for x, y in zip(ours, (expected, *torch.autograd.grad(expected, inputs, grad)), strict=True):
+        torch.testing.assert_close(x, y)
+
+
+@pytest.mark.parametrize("last", ["padded", "transposed", "unfolded"])
+def test_gradients_of_layouts_that_a_descriptor_cannot_address(
+    last: str, device: torch.device
+) -> None:
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(2, 3, 64, generator=generator).to(device)
+    q = {
+        "padded": x[:, :, None, :19][..., :16],
+        "transposed": x[:, :, :16, None].mT,
+        "unfolded": x[:, :1].unfold(2, 16, 1)[:, :, :5],
+    }[last]
+    options = (None, None, 0.0, 0.25, "ieee")
+
+    def run(q: Tensor) -> list[Tensor]:
+        out, lse = kernels.forward(q, q, q, *options)
+        return [out, *kernels.backward(out, q, q, q, out, lse, *options)]
+
+    for x, y in zip(run(q), run(q.contiguous()), strict=True):
+        assert torch.equal(x, y)
+
+
+def test_more_programs_than_descriptors_can_be_kept_for_are_refused() -> None:
+    q = torch.empty(1, 1, 1, 16, device="meta").expand(2**21, 16, 1, 16)
+    with pytest.raises(ValueError, match=r"q: expected B \* H \* T / 32 of at most 2097151"):
+        kernels.forward(q, q, q, None, None, 0.0, 1.0, "ieee")
+
+
+def test_a_launch_leaves_the_allocator_of_the_program_alone() -> None:
+    from triton.runtime import _allocation
+
+    before = _allocation._allocator.get()
+    q = torch.zeros(1, 1, 1, 16)
+    kernels.forward(q, q, q, None, None, 0.0, 1.0, "ieee")
+    assert _allocation._allocator.get() is before
+
+
 @pytest.mark.parametrize("layout", ["heads last", "contiguous", "expanded", "odd offset"])
 def test_any_layout_gives_the_same_bits(layout: str, device: torch.device) -> None:
     q, k, v = (x.contiguous() for x in heads(projection(40, 16, torch.float32, device)))

@@ -167,3 +167,21 @@ def test_the_kernel_takes_two_widths() -> None:
     assert mlp(*tensors).shape == (2, 32)
     with pytest.raises(ValueError, match=r"^x: impl 'triton' takes a width of \(64, 128\), got 32"):
         mlp(*tensors, impl="triton")
+
+
+def test_autocast_casts_inputs_and_gradients_come_back() -> None:
+    x, *weights = (t.requires_grad_() for t in inputs_for_autocast())
+    with torch.autocast("cpu", torch.bfloat16):
+        out = mlp(x, *weights)
+    assert out.dtype == torch.bfloat16
+    out.sum().backward()
+    exact = mlp(x, *weights)
+    torch.testing.assert_close(out.float(), exact, atol=0.1, rtol=0.1)
+    assert x.grad is not None
+    assert x.grad.dtype == torch.float32
+
+
+def inputs_for_autocast() -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((5, 64), (256, 64), (256,), (64, 256), (64,))
+    return [torch.randn(shape, generator=generator) / 8 for shape in shapes]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from fastmaze.kernels import (
+    AttentionImpl,
     blockwise,
     causal_attention,
     decode_attention,
@@ -366,3 +367,20 @@ def test_compiled_decoding_writes_the_caches(compiled: Any) -> None:
             k_cache, v_cache = random_tensors(2, B, H, T, D)
             results.append([function(x, k_cache, v_cache, lengths), k_cache, v_cache])
         torch.testing.assert_close(*results)
+
+
+def test_entries_that_share_memory_get_the_gradients_of_a_copy() -> None:
+    x = torch.randn(1, 64, generator=torch.Generator().manual_seed(0))
+
+    def gradient(impl: AttentionImpl, copy: bool) -> Tensor:
+        leaf = x.clone().requires_grad_()
+        q = leaf.unfold(1, 16, 1)[:, None, :8]  # [1, 1, 8, 16], rows that overlap
+        q = q.contiguous() if copy else q
+        causal_attention(q, q, q, impl=impl).square().sum().backward()
+        assert leaf.grad is not None
+        return leaf.grad
+
+    expected = gradient("reference", True)
+    for impl in get_args(AttentionImpl):
+        if impl != "triton" or INTERPRETS:
+            torch.testing.assert_close(gradient(impl, False), expected)
