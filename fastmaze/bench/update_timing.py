@@ -21,7 +21,6 @@ from fastmaze.agents.ddqn import DDQN, Batch
 from fastmaze.bench.ceilings import float32_precision
 from fastmaze.bench.device_timing import one_line, record_event
 from fastmaze.bench.gpu_check_parts import Context
-from fastmaze.models.attention import ATTENTION_IMPLS
 from fastmaze.specs import NUM_ACTIONS
 from fastmaze.training import TrainConfig
 from fastmaze.training.network import build_network
@@ -45,16 +44,14 @@ class Setting(NamedTuple):
 
 
 def settings(reduced: bool) -> list[Setting]:
-    """What is timed, in this order: ours, and torch's attention beside it."""
-    torchs = next(name for name in ("torch", "sdpa") if name in ATTENTION_IMPLS)
+    """What is timed, in this order: ours, and beside it torch's attention if without dropout."""
     lengths, precisions = ((32,), ("fp32",)) if reduced else ((1500, 10_000), ("bf16", "tf32"))
     return [
         Setting(length, precision, dropout, impl)
         for length in lengths
         for precision in precisions
         for dropout in (0.0, 0.1)
-        for impl in ("auto", torchs)
-        if dropout == 0 or impl != "sdpa"
+        for impl in (("auto",) if dropout else ("auto", "sdpa"))
     ]
 
 

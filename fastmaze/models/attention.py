@@ -1,45 +1,53 @@
-"""Causal attention, the one place where the model meets an attention kernel.
-
-```
-query    key 0 1 2 3
-    0        1 . . .      a query sees the keys up to and including its own step
-    1        1 1 . .
-    2        1 1 1 .
-    3        1 1 1 1
-```
-"""
+"""Attention as the Q-network uses it: what a rollout's step adds to `fastmaze.kernels`."""
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final, get_args
 
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-AttentionImpl = Literal["auto", "torch"]
-"""Which kernel computes attention: "torch" is PyTorch's own, "auto" the fastest there is."""
+from fastmaze.kernels import AttentionImpl, decode_attention
 
-ATTENTION_IMPLS: Final = ("auto", "torch")
+__all__ = ["ATTENTION_IMPLS", "AttentionImpl", "attend_to_cache"]
+
+ATTENTION_IMPLS: Final[tuple[str, ...]] = get_args(AttentionImpl)
 
 
-def attend(
-    q: Tensor, k: Tensor, v: Tensor, *, impl: AttentionImpl = "auto", dropout_p: float = 0.0
+def attend_to_cache(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    length: int,
+    *,
+    impl: AttentionImpl = "auto",
+    dropout_p: float = 0.0,
 ) -> Tensor:
-    """Attention of whole sequences (S = T) or of the newest step over a cache (T = 1).
+    """Adds one step to the cache and attends from it to itself and all before it; no gradients.
+
+    The published runs collect episodes with dropout on. The kernels decode without, so that
+    dropout takes torch's own attention here, whatever `impl` says.
 
     Args:
-        q: float [B, H, T, D].
-        k: float [B, H, S, D], S = T, or any S where T = 1: the last key is the query's own.
-        v: float [B, H, S, D].
+        q: float [B, H, D], the step's query.
+        k: float [B, H, D], its key.
+        v: float [B, H, D], its value.
+        keys: float [B, H, max_length, D], written at `length`.
+        values: float [B, H, max_length, D], written at `length`.
+        length: steps that the cache holds already.
         impl: which kernel to use.
         dropout_p: chance of dropping an attention weight.
 
     Returns:
-        float [B, H, T, D].
-
-    Raises:
-        ValueError: no such `impl`.
+        float [B, H, D].
     """
-    if impl not in ATTENTION_IMPLS:
-        raise ValueError(f"attention_impl: expected one of {ATTENTION_IMPLS}, got {impl!r}")
-    return scaled_dot_product_attention(q, k, v, dropout_p=dropout_p, is_causal=q.shape[2] > 1)
+    if dropout_p == 0:
+        return decode_attention(q, keys, values, length, k=k, v=v, impl=impl)
+    keys[:, :, length], values[:, :, length] = k, v
+    held = slice(length + 1)
+    y = scaled_dot_product_attention(
+        q[:, :, None], keys[:, :, held], values[:, :, held], dropout_p=dropout_p
+    )
+    return y[:, :, 0]

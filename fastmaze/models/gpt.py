@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, gelu
 
-from fastmaze.models.attention import AttentionImpl, attend
+from fastmaze.kernels import causal_attention
+from fastmaze.models.attention import ATTENTION_IMPLS, AttentionImpl, attend_to_cache
 
 Positions = Literal["none", "sinusoidal", "learned", "rotary"]
 POSITIONS: Final = ("none", "sinusoidal", "learned", "rotary")
@@ -44,7 +45,8 @@ class GPT(nn.Module):
         attention_std: standard deviation of the initial weights of attention's values and output.
             GPT-2's 0.02 makes what attention adds tiny, so that one step among many is hardly
             seen. All other weights have 0.02; attention begins nearly uniform, deaf to no step.
-        attention_impl: which attention kernel to use.
+        attention_impl: which attention of `fastmaze.kernels` to use: "auto", "triton", "sdpa" (has
+            no dropout) or "reference".
     """
 
     def __init__(
@@ -69,6 +71,10 @@ class GPT(nn.Module):
             raise ValueError(
                 f"positions: rotary needs an even head width, got {width // num_heads}"
             )
+        if attention_impl not in ATTENTION_IMPLS:
+            raise ValueError(
+                f"attention_impl: expected one of {ATTENTION_IMPLS}, got {attention_impl!r}"
+            )
         self.output_dim, self.num_heads = width, num_heads
         self.positions, self.max_length, self.dropout = positions, max_length, dropout
         self.embed = nn.Identity() if input_dim == width else nn.Linear(input_dim, width)
@@ -91,32 +97,35 @@ class GPT(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Encodes whole sequences: float32 [B, T, E] to float32 [B, T, F]."""
-        x = self._with_positions(self.embed(x), 0)
-        x = dropout(x, self.dropout, self.training)
+        x = self._with_positions(self.embed(x), 0, x.shape[1])
+        x = drop(x, self.dropout, self.training)
         for block in self.blocks:
             x = block(x)
         y: Tensor = self.final_norm(x)
         return y
 
     def initial_state(self, batch_size: int, max_length: int) -> KeyValueCache:
-        """An empty cache for `batch_size` sequences of at most `max_length` steps."""
+        """An empty cache for `batch_size` sequences of at most `max_length` steps.
+
+        Its memory is not filled: no step reads past those that the cache holds.
+        """
         heads, head_dim = self.num_heads, self.output_dim // self.num_heads
         shape = (len(self.blocks), batch_size, heads, max_length, head_dim)
         like = self.final_norm.weight
-        return KeyValueCache(like.new_zeros(shape), like.new_zeros(shape), 0)
+        return KeyValueCache(like.new_empty(shape), like.new_empty(shape), 0)
 
     @torch.no_grad()
     def step(self, x: Tensor, state: KeyValueCache) -> tuple[Tensor, KeyValueCache]:
         """Adds one step of each sequence: float32 [B, E] to float32 [B, F]."""
-        x = self._with_positions(self.embed(x)[:, None], state.length)  # [B, 1, F]
-        x = dropout(x, self.dropout, self.training)
+        x = self._with_positions(self.embed(x), state.length, state.length + 1)  # [B, F]
+        x = drop(x, self.dropout, self.training)
         for i, block in enumerate(self.blocks):
             x = cast(Block, block).step(x, state.keys[i], state.values[i], state.length)
         state.length += 1
-        return self.final_norm(x[:, 0]), state
+        return self.final_norm(x), state
 
-    def _with_positions(self, x: Tensor, start: int) -> Tensor:
-        stop = start + x.shape[1]
+    def _with_positions(self, x: Tensor, start: int, stop: int) -> Tensor:
+        """Adds the positions of tokens `start` to `stop`, float32 [stop - start, F]."""
         if self.positions == "sinusoidal":
             return x + self._sines(stop, x)[start:stop]
         if self.position is not None:
@@ -154,36 +163,39 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Whole sequences: float32 [B, T, F] to float32 [B, T, F]."""
-        q, k, v = self._heads(x, 0)  # [B, H, T, D]
-        y = attend(q, k, v, impl=self.impl, dropout_p=self._dropout_p)
-        return self._rest(x, y)
+        q, k, v = (part.transpose(1, 2) for part in self._heads(x))  # [B, H, T, D]
+        if self.rotary:
+            q, k = rotate(q, 0), rotate(k, 0)
+        y = causal_attention(q, k, v, dropout_p=self._dropout_p, impl=self.impl)
+        return self._rest(x, y.transpose(1, 2).flatten(2))
 
     def step(self, x: Tensor, keys: Tensor, values: Tensor, t: int) -> Tensor:
-        """Step t alone, float32 [B, 1, F]; writes its key and value into the cache."""
-        q, k, v = self._heads(x, t)  # [B, H, 1, D]
-        keys[:, :, t : t + 1], values[:, :, t : t + 1] = k, v
-        y = attend(
-            q, keys[:, :, : t + 1], values[:, :, : t + 1], impl=self.impl, dropout_p=self._dropout_p
-        )
-        return self._rest(x, y)
+        """Step t alone, float32 [B, F]; writes its key and value into the cache."""
+        q, k, v = self._heads(x)  # [B, H, D]
+        if self.rotary:
+            q, k = (rotate(part[:, :, None], t)[:, :, 0] for part in (q, k))
+        y = attend_to_cache(q, k, v, keys, values, t, impl=self.impl, dropout_p=self._dropout_p)
+        return self._rest(x, y.flatten(1))
 
     @property
     def _dropout_p(self) -> float:
         return self.dropout if self.training else 0.0
 
-    def _heads(self, x: Tensor, start: int) -> tuple[Tensor, Tensor, Tensor]:
-        B, T, _ = x.shape
-        qkv = self.qkv(self.norm1(x)).view(B, T, 3, self.num_heads, self.head_dim)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # [B, H, T, D] each
-        if self.rotary:
-            q, k = rotate(q, start), rotate(k, start)
-        return q, k, v
+    def _heads(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Queries, keys and values: views of one tensor, float32 [..., H, D] each."""
+        qkv = self.qkv(self.norm1(x)).view(*x.shape[:-1], 3, self.num_heads, self.head_dim)
+        return qkv.unbind(-3)  # type: ignore[no-any-return]
 
     def _rest(self, x: Tensor, y: Tensor) -> Tensor:
-        y = self.project(y.transpose(1, 2).reshape(x.shape))  # [B, T, F]
-        x = x + dropout(y, self.dropout, self.training)
+        """What follows attention, whose output is y: float32 [..., F]."""
+        x = x + drop(self.project(y), self.dropout, self.training)
         y = self.contract(gelu(self.expand(self.norm2(x)), approximate="tanh"))
-        return x + dropout(y, self.dropout, self.training)
+        return x + drop(y, self.dropout, self.training)
+
+
+def drop(x: Tensor, p: float, training: bool) -> Tensor:
+    """PyTorch's dropout, not called where there is none: a rollout's steps are short."""
+    return dropout(x, p) if training and p else x
 
 
 def sinusoids(length: int, width: int) -> Tensor:

@@ -59,7 +59,14 @@ class TrainConfig:
     """What steps the environments: native (C++), numba, or reference (slow, readable Python). The
     choice changes the speed, never the run."""
     attention_impl: AttentionImpl = "auto"
-    """Which attention kernel: auto (the fastest there is) or torch."""
+    """Which attention (gpt): triton (this package's kernels, on a GPU), sdpa (PyTorch's, without
+    dropout), reference (the plain formula, for comparison), or auto, the best of what runs. They
+    differ by rounding alone: the same seed drops the same weights in each."""
+    float32_precision: Literal["tf32", "ieee"] = "tf32"
+    """How matrix products of float32 are made on a GPU, for the time of the run: tf32 (factors
+    rounded to 10 bits after the point; the attention kernels want it) or ieee (exact; auto then
+    takes PyTorch's attention). cuDNN's LSTM keeps to PyTorch's own switch, a CPU is always exact.
+    """
 
     num_episodes: int | None = None
     """Budget, the run's definite end, in whole rounds; the learning rate falls over it. Default:
@@ -181,6 +188,11 @@ class TrainConfig:
     def __post_init__(self) -> None:
         self._check_run()
         check_hyperparameters(self.hyper)
+        if self.model == "gpt" and self.attention_impl == "sdpa" and self.hyper.dropout > 0:
+            raise ValueError(
+                f"attention_impl: sdpa needs dropout 0 (it would drop other weights than the rest"
+                f" do), got dropout {self.hyper.dropout}; auto and triton have dropout"
+            )
 
     def _check_run(self) -> None:
         """Checks what no preset decides."""
@@ -188,6 +200,7 @@ class TrainConfig:
         _choose("model", self.model, ("gpt", "lstm"))
         _choose("backend", self.backend, ("native", "numba", "reference"))
         _choose("attention_impl", self.attention_impl, ATTENTION_IMPLS)
+        _choose("float32_precision", self.float32_precision, ("tf32", "ieee"))
         if not isinstance(self.device, str):
             raise TypeError(f"device: expected a string, got {type(self.device).__name__}")
         if self.run_dir is not None:
@@ -270,6 +283,8 @@ class TrainConfig:
         unknown = sorted(values.keys() - {f.name for f in dataclasses.fields(cls)})
         if unknown:
             raise ValueError(f"configuration: expected fields of TrainConfig, got {unknown}")
+        if values.get("attention_impl") == "torch":  # of version 0.1, which had no other
+            values["attention_impl"] = "auto"
         if values.get("head_widths") is not None:
             values["head_widths"] = tuple(values["head_widths"])
         return cls(**values)
@@ -287,7 +302,15 @@ class TrainConfig:
         ]
 
     def _identity(self) -> dict[str, Any]:
-        names = ("seed", "model", "device", "num_threads", "eval_episodes", "attention_impl")
+        names = (
+            "seed",
+            "model",
+            "device",
+            "num_threads",
+            "eval_episodes",
+            "attention_impl",
+            "float32_precision",
+        )
         identity = {name: getattr(self, name) for name in names}
         return {**identity, **_flat(self.spec), **_flat(self.hyper)}
 

@@ -381,11 +381,25 @@ def _interruption() -> Iterator[threading.Event]:
 
 @contextlib.contextmanager
 def _torch_settings(config: TrainConfig) -> Iterator[None]:
-    """Threads and random numbers of PyTorch for the run; the caller gets its own back."""
+    """Threads, random numbers and precision of PyTorch; the caller gets its own back."""
     threads = torch.get_num_threads()
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _float32_precision(config):
         try:
             torch.set_num_threads(config.num_threads or threads)
             yield
         finally:
             torch.set_num_threads(threads)
+
+
+@contextlib.contextmanager
+def _float32_precision(config: TrainConfig) -> Iterator[None]:
+    """What `float32_precision` asks for, on a GPU alone."""
+    if torch.device(config.device).type != "cuda":
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if config.float32_precision == "tf32" else "highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -100,6 +100,18 @@ def test_a_newer_versions_field_is_refused() -> None:
         TrainConfig.from_json({**TrainConfig().to_json(), "warp_drive": 1})
 
 
+def test_an_attention_of_version_0_1_is_read() -> None:
+    """ "torch" was the only one there was; with dropout, too."""
+    old = {**TrainConfig(preset="paper").to_json(), "attention_impl": "torch"}
+    del old["float32_precision"]
+    assert TrainConfig.from_json(old) == TrainConfig(preset="paper")
+
+
+def test_sdpa_is_fine_where_nothing_is_dropped() -> None:
+    assert TrainConfig(attention_impl="sdpa").hyper.dropout == 0
+    TrainConfig(attention_impl="sdpa", model="lstm", dropout=0.1)  # has no attention
+
+
 def test_differences_name_what_differs_and_ignore_where_it_runs() -> None:
     config = TrainConfig()
     assert config.differences(TrainConfig(run_dir=Path("x"), backend="numba")) == []
@@ -123,6 +135,10 @@ def test_differences_name_what_differs_and_ignore_where_it_runs() -> None:
         ({"preset": "fast"}, "preset: expected one of"),
         ({"backend": "cuda"}, "backend: expected one of"),
         ({"attention_impl": "flash"}, "attention_impl: expected one of"),
+        ({"attention_impl": "torch"}, "attention_impl: expected one of"),
+        ({"attention_impl": "sdpa", "dropout": 0.1}, "attention_impl: sdpa needs dropout 0"),
+        ({"attention_impl": "sdpa", "preset": "paper"}, "got dropout 0.1"),
+        ({"float32_precision": "fp32"}, "float32_precision: expected one of"),
         ({"device": 0}, "device: expected a string"),
         ({"seed": -1}, "seed: expected an integer from 0"),
         ({"seed": True}, "seed: expected an integer"),
