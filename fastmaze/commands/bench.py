@@ -11,6 +11,7 @@ import tyro
 BENCHMARKS: Final = {
     "envs": "environment steps a second of every backend, of a memory copy, and of peers",
     "attention": "causal attention beside every other that runs here: forward, backward, decoding",
+    "compile": "the kernels' machine code, without a GPU: registers, spills, instructions",
     "gpu-check": "a GPU machine in minutes: correctness, tuning, attention, one update, fusions",
 }
 """Benchmark to what it measures; each is a module of `fastmaze.bench`, with "_" for "-".
