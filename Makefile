@@ -12,7 +12,7 @@ demo: $(VENV)/.installed
 	@echo "before these commands: source $(VENV)/bin/activate"
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
