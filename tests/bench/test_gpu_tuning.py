@@ -52,7 +52,7 @@ class Straw:
 @pytest.fixture
 def straw(monkeypatch: pytest.MonkeyPatch) -> Straw:
     straw = Straw()
-    monkeypatch.setattr(tiles, "candidates", lambda *key, large=True: [DEFAULT])
+    monkeypatch.setattr(tiles, "candidates", lambda *key, generation: [DEFAULT])
     monkeypatch.setattr(gpu_tuning, "candidates", lambda *key: [FAST, SLOW, BROKEN])
     monkeypatch.setattr(gpu_tuning, "triton_module", lambda name: straw)
     monkeypatch.setattr(gpu_tuning, "triton_missing", lambda: "")
