@@ -78,9 +78,9 @@ _SINGLE: Final[dict[tuple[Kernel, bool, bool], list[_Size]]] = {
 # Everywhere else: (generation, float32 through tf32, D = 128), for forward, dq, and dk and dv. All
 # fit 99 KiB of shared memory, which is what the smaller GPUs of a generation have.
 _OTHER: Final[dict[tuple[Generation, bool, bool], tuple[_Size, _Size, _Size]]] = {
-    ("ampere", False, False): ((128, 64, 8, 2), (64, 64, 4, 2), (32, 64, 4, 2)),
-    ("ampere", False, True): ((128, 32, 8, 2), (64, 64, 4, 2), (64, 64, 8, 2)),
-    ("ampere", True, False): ((64, 32, 4, 2), (64, 32, 4, 2), (32, 64, 4, 2)),
+    ("ampere", False, False): ((128, 64, 8, 2), (64, 32, 4, 2), (32, 64, 4, 2)),
+    ("ampere", False, True): ((128, 32, 8, 2), (128, 64, 8, 2), (64, 64, 8, 2)),
+    ("ampere", True, False): ((64, 32, 4, 2), (64, 32, 4, 2), (32, 32, 4, 2)),
     ("ampere", True, True): ((128, 32, 8, 2), (32, 32, 4, 2), (32, 32, 4, 2)),
     ("small", False, False): ((64, 64, 4, 1), (64, 32, 4, 1), (32, 64, 4, 1)),
     ("small", False, True): ((64, 64, 4, 1), (64, 32, 4, 1), (32, 64, 4, 1)),
