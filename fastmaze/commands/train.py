@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
 from fastmaze.results import check_json_path, write_json
 from fastmaze.training import TrainConfig, closing_words, plot_curve, resume_training, train
+from fastmaze.training.resuming import BUDGET_FIELDS
 
 _DESCRIPTION = """\
 Train a memory agent by double Q-learning.
@@ -19,7 +20,9 @@ Train a memory agent by double Q-learning.
   fastmaze train --task ActiveTMaze --length 10       the cue has to be fetched first
   fastmaze train --length 50 --model lstm             another memory
   fastmaze train --length 50 --preset paper           the published hyperparameters
-  fastmaze train --resume runs/PassiveTMaze-50-gpt-seed0
+  fastmaze train --length 50 --max-minutes 55         stop in time, with a checkpoint
+  fastmaze train --resume RUN                         go on, after a kill too
+  fastmaze train --resume RUN --num-episodes 8192     train a finished run on
 """
 
 
@@ -32,7 +35,10 @@ class Options:
     )
     """The run."""
     resume: Path | None = None
-    """A run's directory to go on with, from its last checkpoint; it knows its configuration."""
+    """A run's directory to go on with, from its last checkpoint; it knows its configuration. Only
+    --num-episodes, --stop-after-solved and --max-minutes can be given with it."""
+    allow_other_version: bool = False
+    """Resume a run that another version of FastMaze wrote: its results may differ."""
     json: Path | None = None
     """Also write the result to this file."""
 
@@ -41,16 +47,40 @@ def run(args: Sequence[str]) -> int:
     """Runs the command."""
     options = tyro.cli(Options, args=args, prog="fastmaze train", description=_DESCRIPTION)
     check_json_path(options.json)
-    if options.resume is None:
-        result = train(options.config)
-    elif options.config != TrainConfig():
-        raise ValueError("--resume takes its configuration from the run; leave out other options")
+    if options.resume is not None:
+        result = resume_training(
+            options.resume,
+            allow_other_version=options.allow_other_version,
+            **_budget(options.config),
+        )
+    elif options.allow_other_version:
+        raise ValueError("--allow-other-version: only --resume reads what another version wrote")
     else:
-        result = resume_training(options.resume)
+        result = train(options.config)
     print(closing_words(result))
-    try:
-        print(f"curve:     {plot_curve(result.run_dir)}")
-    except ImportError as error:
-        print(f"curve:     {error}")
+    if result.best_success >= 0:  # there was an evaluation to draw
+        try:
+            print(f"curve:     {plot_curve(result.run_dir)}")
+        except ImportError as error:
+            print(f"curve:     {error}")
     write_json(options.json, dataclasses.asdict(result))
     return 0
+
+
+def _budget(config: TrainConfig) -> dict[str, Any]:
+    """The options given beside --resume.
+
+    Raises:
+        ValueError: some are not of the budget.
+    """
+    usual = TrainConfig()
+    names = [field.name for field in dataclasses.fields(TrainConfig)]
+    given = {n: getattr(config, n) for n in names if getattr(config, n) != getattr(usual, n)}
+    others = [f"--{name.replace('_', '-')}" for name in given if name not in BUDGET_FIELDS]
+    if others:
+        allowed = ", ".join(f"--{name.replace('_', '-')}" for name in BUDGET_FIELDS)
+        raise ValueError(
+            f"--resume takes its configuration from the run; beside it expected only {allowed}, "
+            f"got {', '.join(others)}"
+        )
+    return given

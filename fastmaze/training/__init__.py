@@ -16,6 +16,7 @@ require_training_packages()
 from fastmaze.training.checkpoint import CheckpointError
 from fastmaze.training.config import TrainConfig
 from fastmaze.training.curve import plot_curve
+from fastmaze.training.divergence import DivergedError
 from fastmaze.training.evaluation import (
     EvalResult,
     GreedyEpisode,
@@ -23,10 +24,12 @@ from fastmaze.training.evaluation import (
     greedy_episode,
     load_agent,
 )
-from fastmaze.training.trainer import TrainResult, closing_words, resume_training, train
+from fastmaze.training.result import TrainResult, closing_words
+from fastmaze.training.trainer import resume_training, train
 
 __all__ = [
     "CheckpointError",
+    "DivergedError",
     "EvalResult",
     "GreedyEpisode",
     "TrainConfig",

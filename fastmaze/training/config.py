@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -55,9 +56,10 @@ class TrainConfig:
     num_threads: int | None = None
     """Threads of PyTorch. Default: all. Sums are split over threads, so another number of threads
     rounds differently and gives another, equally good, run."""
-    backend: Literal["native", "numba", "reference"] = "native"
-    """What steps the environments: native (C++), numba, or reference (slow, readable Python). The
-    choice changes the speed, never the run."""
+    backend: Literal["native", "numba", "device", "reference"] = "native"
+    """What steps the environments: native (C++), numba, device (tensors on `device`, where whole
+    episodes are then played without waiting, on a GPU by CUDA graphs), or reference (slow, readable
+    Python). The choice changes the speed, not the run (device drops others with dropout)."""
     attention_impl: AttentionImpl = "auto"
     """Which attention (gpt): triton (this package's kernels, on a GPU), sdpa (PyTorch's, without
     dropout), reference (the plain formula, for comparison), or auto, the best of what runs. They
@@ -90,8 +92,17 @@ class TrainConfig:
     eval_episodes: int = 256
     """Greedy episodes of an evaluation: at a success of 0.99 its standard error is 0.006."""
     checkpoint_seconds: float = 30.0
-    """Seconds between two checkpoints, which a killed run goes on from. One is also written at the
-    start, at the end, and on Ctrl-C."""
+    """Seconds between two checkpoints, which a killed run goes on from; more where a checkpoint
+    takes so long to write that it would cost over 5 % of the time. One is also written at the
+    start, at the end, and on Ctrl-C or SIGTERM."""
+    checkpoint_every: int | None = None
+    """Also write a checkpoint whenever so many rounds are done, whatever it costs."""
+    keep_checkpoints: int = 2
+    """Checkpoints kept, the newest included: if that one is damaged, the one before it serves."""
+    max_minutes: float | None = None
+    """Stop after so many minutes of this process, with a checkpoint, at the end of the round that
+    is under way: leave room for that. For machines lent by the hour; --resume goes on, with a
+    limit of its own."""
 
     epsilon: float | None = None
     """Chance of a random action. Default: 2/T, T the episode's length: one wrong step in the
@@ -188,6 +199,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         self._check_run()
         check_hyperparameters(self.hyper)
+        self._check_batch()
         if self.model == "gpt" and self.attention_impl == "sdpa" and self.hyper.dropout > 0:
             raise ValueError(
                 f"attention_impl: sdpa needs dropout 0 (it would drop other weights than the rest"
@@ -198,7 +210,7 @@ class TrainConfig:
         """Checks what no preset decides."""
         _choose("preset", self.preset, tuple(PRESETS))
         _choose("model", self.model, ("gpt", "lstm"))
-        _choose("backend", self.backend, ("native", "numba", "reference"))
+        _choose("backend", self.backend, ("native", "numba", "device", "reference"))
         _choose("attention_impl", self.attention_impl, ATTENTION_IMPLS)
         _choose("float32_precision", self.float32_precision, ("tf32", "ieee"))
         if not isinstance(self.device, str):
@@ -210,6 +222,11 @@ class TrainConfig:
             _integer("num_threads", self.num_threads, 1, 4096)
         _integer("eval_episodes", self.eval_episodes, 1)
         _real("checkpoint_seconds", self.checkpoint_seconds, 0.0, math.inf)
+        if self.checkpoint_every is not None:
+            _integer("checkpoint_every", self.checkpoint_every, 1)
+        _integer("keep_checkpoints", self.keep_checkpoints, 1, 1000)
+        if self.max_minutes is not None:
+            _real("max_minutes", self.max_minutes, 0.0, math.inf)
         if not isinstance(self.task_options, dict):
             raise TypeError(
                 f"task_options: expected a dict, got {type(self.task_options).__name__}"
@@ -218,6 +235,17 @@ class TrainConfig:
             if name in self.task_options:
                 raise ValueError(f"task_options: {name} is set by the field `length`")
         _ = self.spec  # checks the task, its length and its options
+
+    def _check_batch(self) -> None:
+        """A batch of more episodes than are ever kept would hold most of them several times."""
+        batch, kept = self.hyper.batch_size, self.replay_episodes
+        if batch > kept:
+            raise ValueError(
+                f"batch_size: expected at most the {kept} episodes that the replay keeps "
+                f"(replay_steps {self.hyper.replay_steps:,}, episodes of "
+                f"{self.spec.episode_length:,} steps, num_episodes {self.hyper.num_episodes:,}), "
+                f"got {batch}"
+            )
 
     @property
     def spec(self) -> TMazeSpec:
@@ -289,16 +317,17 @@ class TrainConfig:
             values["head_widths"] = tuple(values["head_widths"])
         return cls(**values)
 
-    def differences(self, other: TrainConfig) -> list[str]:
+    def differences(self, other: TrainConfig, allowed: Collection[str] = ()) -> list[str]:
         """Lines "field: this, other" where the two ask for different runs.
 
-        Where a run is kept and what steps its environments make no difference.
+        Where a run is kept, how often it is, and what steps its environments make no difference;
+        nor do the fields `allowed`.
         """
         mine, theirs = self._identity(), other._identity()
         return [
             f"{name}: {mine[name]!r}, {theirs[name]!r}"
             for name in mine
-            if mine[name] != theirs[name]
+            if mine[name] != theirs[name] and name not in allowed
         ]
 
     def _identity(self) -> dict[str, Any]:

@@ -1,15 +1,15 @@
-"""Where a run's figures go: a JSON line per round, TensorBoard, and the terminal."""
+"""Where a run's figures go: a JSON line per round, and TensorBoard."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
+from fastmaze.training.tensorboard import EventFile
 
 Line = dict[str, Any]
 
@@ -25,20 +25,27 @@ class RunLog:
         position: bytes of log.jsonl that are kept; what a killed run wrote beyond its last
             checkpoint is cut off, since it will be written again.
         next_round: first round that will be logged; TensorBoard drops what it has from there on.
+
+    Raises:
+        ValueError: log.jsonl is shorter than `position`.
+        OSError: the disk is full or not writable; it names the file, as do all methods.
     """
 
     def __init__(self, run_dir: Path, position: int = 0, next_round: int = 0) -> None:
-        self.path = run_dir / "log.jsonl"
-        self._file = open(self.path, "ab")  # noqa: SIM115
-        if self._file.seek(0, os.SEEK_END) < position:
-            self._file.close()
-            raise ValueError(
-                f"{self.path}: expected at least {position} bytes, the file is shorter"
-            )
-        self._file.truncate(position)
-        self._file.seek(position)
-        purge = next_round if next_round > 0 else None
-        self._board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=purge)
+        self.path, self._boards = run_dir / "log.jsonl", run_dir / "tensorboard"
+        self._next_round = next_round
+        self._board: EventFile | None = None
+        with _named(self.path):
+            self._file = open(self.path, "ab")  # noqa: SIM115
+            size = self._file.seek(0, os.SEEK_END)
+            if size < position:
+                self._file.close()
+                raise ValueError(
+                    f"{self.path}: expected at least {position} bytes, the file is shorter"
+                )
+            if size > position:
+                self._file.truncate(position)
+            self._file.seek(position)
 
     @property
     def position(self) -> int:
@@ -47,21 +54,36 @@ class RunLog:
 
     def write(self, line: Line) -> None:
         """Appends one line; it is on its way to the disk when this returns."""
-        self._file.write(json.dumps(line).encode() + b"\n")
-        self._file.flush()
-        for name, value in line.items():
-            if name != "round" and value is not None:
-                self._board.add_scalar(name, value, line["round"])
+        with _named(self.path):
+            self._file.write(json.dumps(line).encode() + b"\n")
+            self._file.flush()
+        with _named(self._boards):
+            if self._board is None:
+                self._board = EventFile(self._boards, self._next_round)
+            scalars = {k: v for k, v in line.items() if k != "round" and v is not None}
+            self._board.add(line["round"], scalars)
 
     def sync(self) -> None:
-        """Waits until everything is on the disk: before a checkpoint that counts on it."""
-        os.fsync(self._file.fileno())
-        self._board.flush()
+        """Waits until every line is on the disk: before a checkpoint that counts on them."""
+        with _named(self.path):
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Closes the files."""
-        self._file.close()
-        self._board.close()
+        """Closes the files. Their lines were flushed before, or that has failed already."""
+        with contextlib.suppress(OSError):
+            self._file.close()
+        if self._board is not None:
+            with contextlib.suppress(OSError):
+                self._board.close()
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Says which file an error of the disk is about."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def read_log(run_dir: Path) -> list[Line]:
@@ -71,50 +93,3 @@ def read_log(run_dir: Path) -> list[Line]:
         return []
     lines = path.read_bytes().split(b"\n")
     return [json.loads(line) for line in lines[:-1]]
-
-
-class Progress:
-    """Shows how a run goes: a bar on a terminal, elsewhere one line per evaluation.
-
-    Args:
-        total: rounds of the whole run.
-        done: rounds done before.
-        show: False for silence.
-    """
-
-    def __init__(self, total: int, done: int, show: bool) -> None:
-        self.show, self.total = show, total
-        self._bar = (
-            tqdm(total=total, initial=done, unit="round", dynamic_ncols=True)
-            if show and sys.stderr.isatty()
-            else None
-        )
-
-    def update(self, line: Line) -> None:
-        """One more round is done."""
-        evaluated = line.get("eval_success") is not None
-        if self._bar is not None:
-            if evaluated:
-                self._bar.set_postfix_str(_summary(line))
-            self._bar.update()
-        elif self.show and evaluated:
-            print(f"round {line['round']:>5}/{self.total}  {_summary(line)}", flush=True)
-
-    def note(self, text: str) -> None:
-        """Says something without breaking the bar."""
-        if self._bar is not None:
-            self._bar.write(text)
-        elif self.show:
-            print(text, flush=True)
-
-    def close(self) -> None:
-        """Leaves the bar as it is."""
-        if self._bar is not None:
-            self._bar.close()
-
-
-def _summary(line: Line) -> str:
-    return (
-        f"success {line['eval_success']:.3f}, return {line['eval_return']:+.2f}, "
-        f"{line['env_steps']:,} steps, {line['seconds']:.0f} s"
-    )

@@ -98,6 +98,8 @@ class Replay:
     def set_state(self, state: dict[str, npt.NDArray[Any]]) -> None:
         """Goes on from what `get_state` returned."""
         self.size, self.next = len(state["obs"]), int(state["next"])
+        if self.size < self.capacity:  # also where a longer budget has made the ring larger
+            self.next = self.size
         for name in ("obs", "actions", "rewards"):
             getattr(self, name)[: self.size] = state[name]
 

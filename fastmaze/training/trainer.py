@@ -4,192 +4,222 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
-import json
-import signal
-import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from fastmaze.training.checkpoint import (
-    Checkpoint,
-    CheckpointError,
-    join_parts,
-    load_checkpoint,
-    save_checkpoint,
-)
+from fastmaze.training.checkpoint import Checkpoint, join_parts, save_checkpoint
+from fastmaze.training.checkpoint_series import CheckpointPace, CheckpointSeries
 from fastmaze.training.config import TrainConfig
+from fastmaze.training.divergence import check_finite
 from fastmaze.training.evaluation import EVAL_SEED, SOLVED, EvalResult, Evaluator
+from fastmaze.training.interruption import interruption
 from fastmaze.training.learner import Learner
-from fastmaze.training.logging import Line, Progress, RunLog, read_log
+from fastmaze.training.logging import Line, RunLog, read_log
+from fastmaze.training.progress import Progress
 from fastmaze.training.replay import replay_bytes
+from fastmaze.training.result import TrainResult
+from fastmaze.training.resuming import Start, Tally, find_start, versions, with_budget
 from fastmaze.training.rollout import Episodes
-
-CONFIG_FILE = "config.json"
-CHECKPOINT_FILE = "checkpoint.safetensors"
-BEST_FILE = "best.safetensors"
-
-
-@dataclass(frozen=True, slots=True)
-class TrainResult:
-    """What came of a run."""
-
-    run_dir: Path
-    """Where it is kept."""
-    solved: bool
-    """Whether an evaluation reached a success of 0.99."""
-    solved_after: float | None
-    """Seconds of training until it did, or None."""
-    final_success: float
-    """Success of the last evaluation."""
-    best_success: float
-    """Best success of all; its weights are in best.safetensors."""
-    env_steps: int
-    """Environment steps taken."""
-    updates: int
-    """Gradient updates done."""
-    seconds: float
-    """Wall-clock time, over all resumptions; evaluation and files included."""
-    history: list[Line]
-    """The lines of log.jsonl."""
+from fastmaze.training.run_directory import (
+    BEST_FILE,
+    check_free,
+    locked,
+    new_directory,
+    read_config,
+    write_config,
+)
+from fastmaze.training.torch_settings import (
+    check_device,
+    generator_state,
+    set_generator_state,
+    torch_settings,
+)
 
 
-@dataclass(slots=True)
-class _Tally:
-    """What a run remembers beside its learner."""
-
-    seconds: float = 0.0
-    solved_after: float | None = None
-    final_success: float = 0.0
-    solved_in_a_row: int = 0
-    best_success: float = -1.0
-    best_return: float = -float("inf")
-    log_position: int = 0
-
-
-def train(config: TrainConfig, *, resume: bool = False, progress: bool = True) -> TrainResult:
+def train(
+    config: TrainConfig,
+    *,
+    resume: bool = False,
+    progress: bool = True,
+    allow_other_version: bool = False,
+) -> TrainResult:
     """Trains an agent.
+
+    The first Ctrl-C or SIGTERM ends the run after the round under way, with a checkpoint.
 
     Args:
         config: the run.
-        resume: go on from the checkpoint in `config.directory` instead of starting there.
-        progress: show how it goes: a bar on a terminal, a line per evaluation elsewhere.
+        resume: go on from the last checkpoint in `config.directory` instead of starting there;
+            the budget may be another (`num_episodes`, `stop_after_solved`, `max_minutes`).
+        progress: show how it goes: a bar on a terminal, lines elsewhere.
+        allow_other_version: resume what another version of FastMaze wrote; results may differ.
 
     Returns:
         What came of it; the rest is in the run's directory.
 
     Raises:
-        ValueError: the directory is in use or cannot be written, or (resuming) its checkpoint
-            belongs to another configuration or is damaged. Nothing has been written over.
+        ValueError: there is no such device; the directory is in use or cannot be written; or
+            (resuming) the checkpoint belongs to another configuration or version, or is damaged.
+            Nothing has been written over.
         FileNotFoundError: resuming, but there is nothing to resume.
+        DivergedError: the loss or the weights are not finite any more.
+        OSError: the disk is full. This and the one above leave the last checkpoint as it was.
     """
-    run_dir = config.directory
-    if resume:
-        _read_config(run_dir)
-    else:
-        if config.run_dir is None:
-            run_dir = _free_directory(run_dir)
-        _make_directory(run_dir)
-    with _locked(run_dir), _torch_settings(config):
-        run = _Run(config, run_dir, resume, progress)
-        try:
-            return run.go()
-        finally:
-            run.close()
+    began = time.perf_counter()
+    device = check_device(config.device)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch_settings(config))
+        torch.manual_seed(config.seed)
+        start = None
+        if resume:
+            run_dir = config.directory
+            before = read_config(run_dir)
+            stack.enter_context(locked(run_dir))
+            series = CheckpointSeries(run_dir, config.keep_checkpoints)
+            start = find_start(config, run_dir, series, allow_other_version=allow_other_version)
+        else:
+            check_free(config)
+        learner = Learner(config)
+        stack.callback(learner.close)
+        evaluator = Evaluator(config, config.eval_episodes)
+        stack.callback(evaluator.close)
+        if start is not None:
+            learner.set_state(start.checkpoint)
+            set_generator_state(device, start.checkpoint.part("generator"))
+        if not resume:
+            # Last: whatever fails before this leaves nothing behind.
+            run_dir = stack.enter_context(new_directory(config))
+            series = CheckpointSeries(run_dir, config.keep_checkpoints)
+        if not resume or before.hyper != config.hyper:
+            write_config(run_dir, config)
+        run = _Run(config, run_dir, series, learner, evaluator, start, progress, began)
+        stack.callback(run.close)
+        return run.go()
 
 
-def resume_training(run_dir: Path | str, *, progress: bool = True) -> TrainResult:
+def resume_training(
+    run_dir: Path | str,
+    *,
+    num_episodes: int | None = None,
+    stop_after_solved: int | None = None,
+    max_minutes: float | None = None,
+    progress: bool = True,
+    allow_other_version: bool = False,
+) -> TrainResult:
     """Goes on with a run from its last checkpoint, bit for bit on a CPU.
 
     Args:
         run_dir: the run's directory.
+        num_episodes: another budget, e.g. to train a finished run on.
+        stop_after_solved: as in `TrainConfig`, instead of the run's; 0 for never.
+        max_minutes: as in `TrainConfig`, for this process.
         progress: as in `train`.
+        allow_other_version: as in `train`.
 
     Raises:
         FileNotFoundError: there is nothing to resume.
-        ValueError: the checkpoint is damaged, or its configuration is another than config.json's.
+        ValueError: the checkpoint is damaged, or its configuration or version is another; or the
+            budget is less than what has been played.
     """
     run_dir = Path(run_dir)
-    config = dataclasses.replace(_read_config(run_dir), run_dir=run_dir)
-    return train(config, resume=True, progress=progress)
+    config = with_budget(
+        dataclasses.replace(read_config(run_dir), run_dir=run_dir),
+        num_episodes=num_episodes,
+        stop_after_solved=stop_after_solved,
+        max_minutes=max_minutes,
+    )
+    return train(config, resume=True, progress=progress, allow_other_version=allow_other_version)
 
 
 class _Run:
     """A run in its directory; `go` does it."""
 
-    def __init__(self, config: TrainConfig, run_dir: Path, resume: bool, progress: bool) -> None:
-        self.config, self.run_dir = config, run_dir
-        self.tally = _Tally()
-        torch.manual_seed(config.seed)
-        # Read and compared before anything is made or written.
-        checkpoint = self._load_checkpoint() if resume else None
-        self.learner = Learner(config)
-        self.evaluator = Evaluator(config, config.eval_episodes)
-        if checkpoint is not None:
-            self.learner.set_state(checkpoint)
-        self.log = RunLog(run_dir, self.tally.log_position, self.learner.round + 1)
-        self.progress = Progress(config.num_rounds, self.learner.round, progress)
+    def __init__(
+        self,
+        config: TrainConfig,
+        run_dir: Path,
+        series: CheckpointSeries,
+        learner: Learner,
+        evaluator: Evaluator,
+        start: Start | None,
+        progress: bool,
+        began: float,
+    ) -> None:
+        self.config, self.run_dir, self.series = config, run_dir, series
+        self.learner, self.evaluator = learner, evaluator
+        self.tally = Tally() if start is None else start.tally
+        self.notes = [] if start is None else start.notes
+        self.first_round = learner.round
+        self.saved_round: int | None = None if start is None else learner.round
+        """Round of the last checkpoint."""
+        self.pace = CheckpointPace(config.checkpoint_seconds, config.checkpoint_every)
+        self.log = RunLog(run_dir, self.tally.log_position, learner.round + 1)
+        self.progress = Progress(config.num_rounds, learner.round, progress)
+        self.began = began
         self.started = time.perf_counter() - self.tally.seconds
-        if not resume:
-            text = json.dumps(config.to_json(), indent=2) + "\n"
-            (run_dir / CONFIG_FILE).write_text(text, encoding="utf-8")
-            self._save()
-
-    def _load_checkpoint(self) -> Checkpoint:
-        path = self.run_dir / CHECKPOINT_FILE
-        checkpoint = load_checkpoint(path)
-        saved = TrainConfig.from_json(checkpoint.metadata["config"])
-        different = self.config.differences(saved)
-        if different:
-            raise CheckpointError(
-                f"{path}: belongs to another configuration; expected, got: " + "; ".join(different)
-            )
-        if "tally" not in checkpoint.metadata:
-            raise CheckpointError(
-                f"{path}: expected a checkpoint to resume from, got weights alone"
-            )
-        self.tally = _Tally(**checkpoint.metadata["tally"])
-        return checkpoint
 
     def go(self) -> TrainResult:
         """All rounds that are left, and the end."""
-        config = self.config
         self._say_hello()
-        saved = time.perf_counter()
-        with _interruption() as interrupted:
-            while not self._done and not interrupted.is_set():
-                line = self._round()
-                self.log.write(line)
-                self.progress.update(line)
-                if time.perf_counter() - saved > config.checkpoint_seconds:
+        with interruption() as asked:
+            try:
+                if self.saved_round is None or self.notes:
                     self._save()
-                    saved = time.perf_counter()
-        self._save()
+                while not (self._done or self._late or asked):
+                    line = self._round()
+                    self.log.write(line)
+                    self.progress.update(line)
+                    if self.pace.due(self.learner.round):
+                        self._save()
+                if self.saved_round != self.learner.round:
+                    self._save()
+            except OSError as error:
+                raise self._advise(error) from error
         self.progress.close()
-        if interrupted.is_set():
+        if asked:
             print(f"interrupted; go on with: fastmaze train --resume {self.run_dir}", flush=True)
-            raise KeyboardInterrupt
+            asked.leave()
+        if not self._done:
+            self.progress.note(f"stopped after max_minutes, {self.config.max_minutes:g}")
         return self._result()
+
+    @property
+    def _solved(self) -> bool:
+        """Whether the task was solved often enough in a row to end the run."""
+        return 0 < self.config.hyper.stop_after_solved <= self.tally.solved_in_a_row
 
     @property
     def _done(self) -> bool:
         """Whether the budget is spent, or the task solved often enough in a row."""
-        enough = self.config.hyper.stop_after_solved
-        solved = 0 < enough <= self.tally.solved_in_a_row
-        return solved or self.learner.round >= self.config.num_rounds
+        return self._solved or self.learner.round >= self.config.num_rounds
+
+    @property
+    def _late(self) -> bool:
+        """Whether this process has had its minutes, and has done a round at least."""
+        minutes = self.config.max_minutes
+        if minutes is None or self.learner.round == self.first_round:
+            return False
+        return time.perf_counter() - self.began >= 60.0 * minutes
 
     def _round(self) -> Line:
         """Collects, learns, and evaluates when it is time."""
-        episodes = self.learner.collect()
-        stats = self.learner.learn()
-        line = self._line(episodes) | stats._asdict()
-        last = self.learner.round == self.config.num_rounds
-        if last or self.learner.round % self.config.eval_rounds == 0:
+        learner = self.learner
+        episodes = learner.collect()
+        updates = learner.updates
+        stats = learner.learn()._asdict()
+        check_finite(
+            stats,
+            {"online": learner.online, "target": learner.target},
+            round_=learner.round,
+            updates=(updates, learner.updates),
+            advice=f"The last good checkpoint, of round {self.saved_round}, is untouched in "
+            f"{self.run_dir}; the same steps from there lead here again",
+        )
+        line = self._line(episodes) | stats
+        last = learner.round == self.config.num_rounds
+        if last or learner.round % self.config.eval_rounds == 0:
             result = self._evaluate()
             line |= {
                 "eval_success": result.success,
@@ -234,22 +264,43 @@ class _Run:
 
     def _save(self) -> None:
         """The checkpoint; the log is on the disk before it, for the checkpoint counts on it."""
+        began = time.perf_counter()
         self.log.sync()
         self.tally.seconds = self._seconds
         self.tally.log_position = self.log.position
         tensors, values = self.learner.get_state()
+        tensors |= join_parts(generator=generator_state(torch.device(self.config.device)))
         metadata = {
             "config": self.config.to_json(),
+            "versions": versions(),
             "learner": values,
             "tally": dataclasses.asdict(self.tally),
         }
-        save_checkpoint(self.run_dir / CHECKPOINT_FILE, Checkpoint(tensors, metadata))
+        self.series.save(Checkpoint(tensors, metadata))
+        self.saved_round = self.learner.round
+        self.pace.saved(time.perf_counter() - began)
 
     def _save_best(self) -> None:
         name = "target" if self.config.hyper.act_with_target else "online"
         tensors = join_parts(**{name: self.learner.acting.state_dict()})
         metadata = {"config": self.config.to_json(), "success": self.tally.best_success}
         save_checkpoint(self.run_dir / BEST_FILE, Checkpoint(tensors, metadata))
+
+    def _advise(self, error: OSError) -> OSError:
+        """What a full disk means for the run, beside the path and the system's own words."""
+        if error.filename is None:
+            return error
+        kept = (
+            "nothing is lost"
+            if self.saved_round is None
+            else f"the last checkpoint, of round {self.saved_round}, is whole"
+        )
+        return OSError(
+            error.errno,
+            f"{error.strerror}; {kept}: when this is mended, go on with "
+            f"`fastmaze train --resume {self.run_dir}`",
+            error.filename,
+        )
 
     def _say_hello(self) -> None:
         config, hyper = self.config, self.config.hyper
@@ -259,12 +310,27 @@ class _Run:
             f"episodes in {config.num_rounds:,} rounds, replay of {size:,.1f} MiB, "
             f"in {self.run_dir}"
         )
+        for note in self.notes:
+            self.progress.note(note)
+        if self._solved:
+            self.progress.note(
+                f"finished already: the last {self.tally.solved_in_a_row} evaluations found it "
+                f"solved; to train on: fastmaze train --resume {self.run_dir} "
+                "--stop-after-solved 0"
+            )
+        if self.learner.round >= config.num_rounds:
+            self.progress.note(
+                f"finished already: all {hyper.num_episodes:,} episodes are played; to train on: "
+                f"fastmaze train --resume {self.run_dir} --num-episodes "
+                f"{2 * config.num_rounds * hyper.num_envs}"
+            )
 
     def _result(self) -> TrainResult:
         tally, learner = self.tally, self.learner
         steps = learner.round * self.config.hyper.num_envs * self.config.spec.episode_length
         return TrainResult(
             run_dir=self.run_dir,
+            finished=self._done,
             solved=tally.best_success >= SOLVED,
             solved_after=tally.solved_after,
             final_success=tally.final_success,
@@ -276,130 +342,6 @@ class _Run:
         )
 
     def close(self) -> None:
-        """Closes files and environments."""
+        """Closes the files."""
+        self.progress.close()
         self.log.close()
-        self.learner.close()
-        self.evaluator.close()
-
-
-def closing_words(result: TrainResult) -> str:
-    """What to tell a person at a run's end: how it went, and how to watch and use it."""
-    how = (
-        f"solved after {result.solved_after:.0f} s"
-        if result.solved_after is not None
-        else f"not solved: best success {result.best_success:.3f}"
-    )
-    run = result.run_dir
-    return (
-        f"{how}; success at the end {result.final_success:.3f}; "
-        f"{result.env_steps:,} steps, {result.updates:,} updates, {result.seconds:.0f} s\n"
-        f"run:       {run}\n"
-        f"watch:     tensorboard --logdir {run / 'tensorboard'}\n"
-        f"evaluate:  fastmaze evaluate {run}\n"
-        f"resume:    fastmaze train --resume {run}"
-    )
-
-
-def _read_config(run_dir: Path) -> TrainConfig:
-    path = run_dir / CONFIG_FILE
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"run_dir: expected a run with a {CONFIG_FILE}, found none in {run_dir}"
-        )
-    try:
-        values: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: expected JSON, got {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path}: expected a JSON object, got {type(values).__name__}")
-    return TrainConfig.from_json(values)
-
-
-def _free_directory(run_dir: Path) -> Path:
-    """The directory, or if it is taken the first of DIRECTORY-2, DIRECTORY-3 … that is not."""
-    free, number = run_dir, 1
-    while free.exists():
-        number += 1
-        free = run_dir.with_name(f"{run_dir.name}-{number}")
-    return free
-
-
-def _make_directory(run_dir: Path) -> None:
-    """Makes an empty directory that can be written to."""
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        if any(run_dir.iterdir()):
-            raise ValueError(
-                f"run_dir: expected a new or empty directory, {run_dir} holds files; go on with "
-                f"`fastmaze train --resume {run_dir}`, or choose another"
-            )
-        probe = run_dir / ".lock"
-        probe.touch()
-    except OSError as error:
-        raise ValueError(f"run_dir: cannot write to {run_dir}: {error.strerror}") from error
-
-
-@contextlib.contextmanager
-def _locked(run_dir: Path) -> Iterator[None]:
-    """Keeps a second process from training in the same directory."""
-    try:
-        file = open(run_dir / ".lock", "w")  # noqa: SIM115
-    except OSError as error:
-        raise ValueError(f"run_dir: cannot write to {run_dir}: {error.strerror}") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(f"run_dir: another process is training in {run_dir}") from error
-        except OSError:
-            pass  # A file system without locks: nothing to hold on to.
-        yield
-
-
-@contextlib.contextmanager
-def _interruption() -> Iterator[threading.Event]:
-    """Turns the first Ctrl-C into an event, so that a round is never cut in half.
-
-    The second one interrupts at once. Only the main thread can be asked for this.
-    """
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-    before = signal.getsignal(signal.SIGINT)
-
-    def first(number: int, frame: object) -> None:
-        event.set()
-        signal.signal(signal.SIGINT, before)
-
-    signal.signal(signal.SIGINT, first)
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-@contextlib.contextmanager
-def _torch_settings(config: TrainConfig) -> Iterator[None]:
-    """Threads, random numbers and precision of PyTorch; the caller gets its own back."""
-    threads = torch.get_num_threads()
-    with torch.random.fork_rng(devices=[]), _float32_precision(config):
-        try:
-            torch.set_num_threads(config.num_threads or threads)
-            yield
-        finally:
-            torch.set_num_threads(threads)
-
-
-@contextlib.contextmanager
-def _float32_precision(config: TrainConfig) -> Iterator[None]:
-    """What `float32_precision` asks for, on a GPU alone."""
-    if torch.device(config.device).type != "cuda":
-        yield
-        return
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if config.float32_precision == "tf32" else "highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)

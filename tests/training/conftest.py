@@ -25,7 +25,7 @@ TINY: dict[str, Any] = {
     "num_episodes": 48,
     "eval_every": 8,
     "eval_episodes": 16,
-    "checkpoint_seconds": 0.0,
+    "checkpoint_every": 1,
     "stop_after_solved": 0,
 }
 """Twelve rounds; a checkpoint after each of them."""

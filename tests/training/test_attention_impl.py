@@ -15,7 +15,7 @@ from torch import Tensor
 from fastmaze.training import TrainConfig, train
 from fastmaze.training.learner import Learner
 from fastmaze.training.logging import WALL_CLOCK
-from fastmaze.training.trainer import _torch_settings
+from fastmaze.training.torch_settings import torch_settings
 
 Make = Callable[..., TrainConfig]
 
@@ -92,7 +92,7 @@ def test_precision_is_set_for_the_run_alone_and_on_a_gpu_alone(tiny: Make) -> No
                 ("cpu", "tf32", left),
             ):
                 config = tiny(device=device, float32_precision=precision)
-                with _torch_settings(config):
+                with torch_settings(config):
                     assert torch.get_float32_matmul_precision() == expected
                 assert torch.get_float32_matmul_precision() == left
     finally:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from fastmaze.training import checkpoint as module
 from fastmaze.training.checkpoint import (
     Checkpoint,
     CheckpointError,
+    DamagedCheckpointError,
     join_parts,
     load_checkpoint,
     save_checkpoint,
@@ -57,11 +60,55 @@ def test_a_failed_write_leaves_the_old_file(
     assert os.listdir(tmp_path) == ["c.safetensors"]
 
 
-def test_a_killed_writes_leftover_is_no_obstacle(tmp_path: Path) -> None:
+@pytest.mark.parametrize("leftover", [".c.safetensors.tmp", ".c.safetensors.tmp/.tmpA1b2C3"])
+def test_a_killed_writes_leftover_is_taken_away(tmp_path: Path, leftover: str) -> None:
+    """A file as safetensors names it, or as an older version of this package did."""
     path = tmp_path / "c.safetensors"
-    (tmp_path / ".c.safetensors.tmp").write_bytes(b"half")
+    (tmp_path / leftover).parent.mkdir(exist_ok=True)
+    (tmp_path / leftover).write_bytes(b"half")
     save_checkpoint(path, example())
     assert os.listdir(tmp_path) == ["c.safetensors"]
+
+
+def test_the_writer_leaves_files_where_leftovers_are_taken_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever names safetensors gives them: it writes beside the file it is asked for."""
+    original, seen = module.save_file, []
+
+    def look(tensors: dict[str, torch.Tensor], target: Path, metadata: dict[str, str]) -> None:
+        original(tensors, target, metadata)
+        seen.extend(os.listdir(tmp_path))
+
+    monkeypatch.setattr(module, "save_file", look)
+    save_checkpoint(tmp_path / "c.safetensors", example())
+    assert seen == [".c.safetensors.tmp"]
+
+
+def test_altered_contents_are_refused(tmp_path: Path) -> None:
+    """One bit of any tensor, in a file that is otherwise in order."""
+    path = tmp_path / "c.safetensors"
+    save_checkpoint(path, example())
+    whole = path.read_bytes()
+    begin = 8 + int.from_bytes(whole[:8], "little")
+    for place in range(begin, len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        with pytest.raises(DamagedCheckpointError, match="the file was altered"):
+            load_checkpoint(path)
+
+
+def test_the_error_of_a_full_disk_has_its_number_and_the_path(tmp_path: Path) -> None:
+    """safetensors tells of it in words alone."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    path = tmp_path / "c.safetensors"
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+        with pytest.raises(OSError, match="File too large") as stop:
+            save_checkpoint(path, example())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (stop.value.errno, stop.value.filename) == (errno.EFBIG, str(path))
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("kept", [0, 4, 8, 100, -1])

@@ -5,11 +5,6 @@ from __future__ import annotations
 import dataclasses
 import fcntl
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,53 +12,19 @@ from typing import Any
 import pytest
 import torch
 
-from fastmaze.training import CheckpointError, TrainConfig, resume_training, train
-from fastmaze.training import trainer as trainer_module
+from fastmaze.training import CheckpointError, TrainConfig, closing_words, resume_training, train
 from fastmaze.training.checkpoint import load_checkpoint
 from fastmaze.training.evaluation import EvalResult, Evaluator
-from fastmaze.training.logging import WALL_CLOCK, Line, read_log
+from fastmaze.training.logging import read_log
+from tests.training.runs import (
+    Crash,
+    assert_same_run,
+    crash_in_round,
+    files_of,
+    lines_without_clock,
+)
 
 Make = Callable[..., TrainConfig]
-
-
-class Crash(Exception):
-    """Stands for a run that dies."""
-
-
-def lines_without_clock(run_dir: Path) -> list[Line]:
-    return [
-        {name: value for name, value in line.items() if name not in WALL_CLOCK}
-        for line in read_log(run_dir)
-    ]
-
-
-def assert_same_run(first: Path, second: Path) -> None:
-    """Weights, optimiser, replay, envs, random numbers, counters, log: all equal, bit for bit."""
-    assert lines_without_clock(first) == lines_without_clock(second)
-    for name in ("checkpoint.safetensors", "best.safetensors"):
-        one, other = load_checkpoint(first / name), load_checkpoint(second / name)
-        assert one.tensors.keys() == other.tensors.keys()
-        for key, tensor in one.tensors.items():
-            assert torch.equal(tensor, other.tensors[key]), f"{name}: {key}"
-    one, other = (load_checkpoint(d / "checkpoint.safetensors") for d in (first, second))
-    assert one.metadata["learner"] == other.metadata["learner"]
-    clocks = {"seconds", "solved_after", "log_position"}
-    tallies = [
-        {k: v for k, v in c.metadata["tally"].items() if k not in clocks} for c in (one, other)
-    ]
-    assert tallies[0] == tallies[1]
-
-
-def crash_in_round(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    """Lets the next run die in the middle of a round: after collecting, before the log line."""
-    original = trainer_module.Learner.learn
-
-    def learn(self: Any) -> Any:
-        if self.round == number:
-            raise Crash
-        return original(self)
-
-    monkeypatch.setattr(trainer_module.Learner, "learn", learn)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +59,7 @@ def test_lines_after_the_last_checkpoint_are_written_once(
 ) -> None:
     """The log ran ahead of the checkpoint, and its last line was cut off in the middle."""
     whole = train(tiny("whole"), progress=False)
-    config = tiny("crashed", checkpoint_seconds=1e9)  # only the checkpoint of the start
+    config = tiny("crashed", checkpoint_every=None)  # only the checkpoint of the start
     with monkeypatch.context() as patch:
         crash_in_round(patch, 6)
         with pytest.raises(Crash):
@@ -108,39 +69,6 @@ def test_lines_after_the_last_checkpoint_are_written_once(
     assert len(read_log(config.directory)) == 5
     resume_training(config.directory, progress=False)
     assert [line["round"] for line in read_log(config.directory)] == list(range(1, 13))
-    assert_same_run(whole.run_dir, config.directory)
-
-
-SCRIPT = """
-import json, sys
-from fastmaze.training import TrainConfig, train
-train(TrainConfig.from_json(json.loads(sys.argv[1])), progress=False)
-"""
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_a_killed_process_loses_nothing(tiny: Make, number: signal.Signals) -> None:
-    changes = {"num_episodes": 4 * 30, "eval_episodes": 4}
-    whole = train(tiny("whole", **changes), progress=False)
-    config = tiny("killed", **changes)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, json.dumps(config.to_json())],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    deadline = time.monotonic() + 120
-    while len(read_log(config.directory)) < 3 and time.monotonic() < deadline:
-        time.sleep(0.005)
-    process.send_signal(number)
-    said = process.communicate(timeout=120)[0]
-    assert process.returncode != 0
-    assert 3 <= len(read_log(config.directory)) < 30, "killed in the middle"
-    if number is signal.SIGINT:
-        assert f"go on with: fastmaze train --resume {config.directory}" in said
-    resume_training(config.directory, progress=False)
     assert_same_run(whole.run_dir, config.directory)
 
 
@@ -206,7 +134,7 @@ def test_a_run_keeps_what_it_says(tiny: Make, capsys: pytest.CaptureFixture[str]
     saved = json.loads((result.run_dir / "config.json").read_text())
     assert TrainConfig.from_json(saved) == config
     assert list((result.run_dir / "tensorboard").iterdir())
-    words = trainer_module.closing_words(result)
+    words = closing_words(result)
     for command in ("tensorboard --logdir", "fastmaze evaluate", "fastmaze train --resume"):
         assert f"{command} {result.run_dir}" in words
 
@@ -218,14 +146,6 @@ def test_resuming_a_finished_run_changes_nothing(tiny: Make) -> None:
     assert again.history == first.history
     assert (first.run_dir / "log.jsonl").read_bytes() == log
     assert again.best_success == first.best_success
-
-
-def files_of(run_dir: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(run_dir)): path.read_bytes()
-        for path in run_dir.rglob("*")
-        if path.is_file()
-    }
 
 
 def test_an_existing_run_is_never_written_over(tiny: Make) -> None:
@@ -243,25 +163,6 @@ def test_another_configuration_is_refused_and_named(tiny: Make) -> None:
     other = dataclasses.replace(config, learning_rate=1e-3, seed=9)
     with pytest.raises(CheckpointError, match=r"seed: 9, 0; learning_rate: 0\.001, "):
         train(other, resume=True, progress=False)
-    assert files_of(run_dir) == before
-
-
-@pytest.mark.parametrize("damage", ["truncated", "foreign", "weights alone", "missing"])
-def test_a_damaged_checkpoint_is_refused(tiny: Make, damage: str) -> None:
-    run_dir = train(tiny(), progress=False).run_dir
-    path = run_dir / "checkpoint.safetensors"
-    if damage == "truncated":
-        path.write_bytes(path.read_bytes()[:-100])
-    elif damage == "foreign":
-        path.write_bytes(b"PK\x03\x04" * 50)
-    elif damage == "weights alone":
-        path.write_bytes((run_dir / "best.safetensors").read_bytes())
-    else:
-        path.unlink()
-    before = files_of(run_dir)
-    expected = FileNotFoundError if damage == "missing" else CheckpointError
-    with pytest.raises(expected, match=r"checkpoint\.safetensors"):
-        resume_training(run_dir, progress=False)
     assert files_of(run_dir) == before
 
 
