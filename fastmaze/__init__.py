@@ -18,27 +18,32 @@ from fastmaze.envs.registration import register_envs
 from fastmaze.specs import TASKS, TMazeSpec, make_spec
 
 if TYPE_CHECKING:
+    from fastmaze.envs.device import DeviceTMaze, make_device
     from fastmaze.envs.single import TMazeEnv, make
     from fastmaze.envs.trajectory import Trajectory
     from fastmaze.envs.vector import FastMazeVectorEnv, make_vec
 
 __all__ = [
     "TASKS",
+    "DeviceTMaze",
     "FastMazeVectorEnv",
     "TMazeEnv",
     "TMazeSpec",
     "Trajectory",
     "__version__",
     "make",
+    "make_device",
     "make_spec",
     "make_vec",
 ]
 
 _LAZY = {
+    "DeviceTMaze": "fastmaze.envs.device",
     "FastMazeVectorEnv": "fastmaze.envs.vector",
     "TMazeEnv": "fastmaze.envs.single",
     "Trajectory": "fastmaze.envs.trajectory",
     "make": "fastmaze.envs.single",
+    "make_device": "fastmaze.envs.device",
     "make_vec": "fastmaze.envs.vector",
 }
 

@@ -20,6 +20,7 @@ PACKAGES: Final = {
     "gymnasium": None,
     "tyro": None,
     "numba": 'pip install "fastmaze[numba]"',
+    "device": 'pip install "fastmaze[train]"',
     "torch": 'pip install "fastmaze[train]"',
     "safetensors": 'pip install "fastmaze[train]"',
     "tensorboard": 'pip install "fastmaze[train]"',
@@ -37,6 +38,7 @@ _DRIVER: Final = Path("/proc/driver/nvidia")
 _REPAIR: Final = {
     "native": "pip install --force-reinstall --no-deps fastmaze",
     "numba": 'pip install "fastmaze[numba]"',
+    "device": 'pip install "fastmaze[train]"',
     "reference": None,
 }
 

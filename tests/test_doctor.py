@@ -24,7 +24,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_healthy_installation() -> None:
     """Every backend plays the specification's steps here, and the report says so."""
     findings = doctor.examine()
-    assert findings["backends"].keys() == {"native", "numba", "reference"}
+    assert findings["backends"].keys() == {"native", "numba", "device", "reference"}
     assert all(state["works"] for state in findings["backends"].values()), findings["backends"]
     text = doctor.report(findings)
     for name, version in findings["versions"].items():

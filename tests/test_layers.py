@@ -10,13 +10,22 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "fastmaze"
 
+# The envs that need torch, and are imported when they are asked for.
+DEVICE = tuple(
+    f"envs.{name}"
+    for name in ("backends.device", "backends.device_core", "backends.device_philox",
+                 "backends.device_triton", "device")
+)  # fmt: skip
+
 _ENVS_BENCH = ("specs", "reference", "envs", "bench", "_native", "results")
 
 # Module prefix -> what of FastMaze it may import. The first prefix that fits a module decides.
 MAY_IMPORT = {
     "specs": (),
     "reference": ("specs", "reference"),
+    **dict.fromkeys(DEVICE[:-1], ("specs", "reference", "envs.backends")),
     "envs.backends": ("specs", "reference", "envs.backends", "_native"),
+    "envs.device": ("specs", "reference", "envs"),
     "envs": ("specs", "reference", "envs"),
     # What measures the envs knows the envs alone; what measures kernels and updates, all of them.
     "bench.envs": _ENVS_BENCH,
@@ -33,6 +42,7 @@ MAY_IMPORT = {
 NEVER = {
     "specs": ("torch", "numba", "gymnasium"),
     "reference": ("torch", "numba", "gymnasium"),
+    **dict.fromkeys(DEVICE, ("numba", "gymnasium")),
     "envs.backends": ("torch", "gymnasium"),
     "envs": ("torch", "numba"),
     "models": ("gymnasium",),

@@ -45,7 +45,7 @@ class BenchConfig:
     minutes: float | None = None
     """Time for everything. Default: 8, on a CPU 2."""
     parts: tuple[str, ...] | None = None
-    """Only these: machine, correctness, sanitizer, tuning, attention, update, fusions."""
+    """Only these: machine, correctness, sanitizer, envs, tuning, attention, update, fusions."""
     device: str = "auto"
     """auto (a GPU if there is one), cuda or cpu."""
 

@@ -43,8 +43,9 @@ PARTS: Final = (
     Part("machine", "fastmaze.bench.gpu_check_machine", 0.04),
     Part("correctness", "fastmaze.bench.gpu_check_correctness", 0.24, checks=True, interprets=True),
     Part("sanitizer", "fastmaze.bench.gpu_check_sanitizer", 0.12, checks=True),
-    Part("tuning", "fastmaze.bench.gpu_tuning", 0.16, interprets=True),
-    Part("attention", "fastmaze.bench.gpu_check_attention", 0.26),
+    Part("envs", "fastmaze.bench.gpu_check_envs", 0.08, checks=True, interprets=True),
+    Part("tuning", "fastmaze.bench.gpu_tuning", 0.14, interprets=True),
+    Part("attention", "fastmaze.bench.gpu_check_attention", 0.20),
     Part("update", "fastmaze.bench.update_timing", 0.08),
     Part("fusions", "fastmaze.bench.fusion_timing", 0.10),
 )

@@ -19,6 +19,7 @@ def summarize(out: Path, command: str) -> str:
         "machine": _machine,
         "correctness": _correctness,
         "sanitizer": _sanitizer,
+        "envs": _envs,
         "tuning": _tuning,
         "attention": _attention,
         "update": _update,
@@ -75,6 +76,24 @@ def _correctness(results: Results) -> list[str]:
 
 def _sanitizer(results: Results) -> list[str]:
     return [f"- {tool}: {said}" for tool, said in results["tools"].items()]
+
+
+def _envs(results: Results) -> list[str]:
+    lines = [
+        f"- bit for bit as native, and rollouts by CUDA graph as without: {results['checked']} of "
+        f"{results['planned']} checks, {len(results['failures'])} failures",
+        "- steps inside a captured graph; a copy of as many bytes, made the same way, beside them",
+        "",
+    ]
+    rows = [
+        [f"{row['num_envs']:,}", row["impl"],
+         *([row["skipped"], "", "", ""] if "skipped" in row else
+           [f"{row['microseconds']:.3g}", f"{row['steps_per_second'] / 1e6:,.4g}",
+            f"{row['gbps']:,.3g} of {row['copy_gbps']:,.3g}", f"{row['share_of_copy']:.2f}"])]
+        for row in results["rows"]
+    ]  # fmt: skip
+    heads = ["envs", "form", "µs a step of all", "M env steps/s", "GB/s of a copy's", "share"]
+    return lines + _table(heads, rows)
 
 
 def _tuning(results: Results) -> list[str]:

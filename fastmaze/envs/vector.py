@@ -53,6 +53,7 @@ def make_vec(
     *,
     num_envs: int = 1,
     backend: str = "native",
+    device: str | None = None,
     num_threads: int = 1,
     env_offset: int = 0,
     autoreset_mode: str | AutoresetMode = "NextStep",
@@ -66,7 +67,11 @@ def make_vec(
     Args:
         task: "PassiveTMaze", "ActiveTMaze" or "TMaze"; see `fastmaze.TASKS`.
         num_envs: N, number of copies.
-        backend: "native", "numba" or "reference"; the same seeds and actions give the same bits.
+        backend: "native", "numba", "device" or "reference"; the same seeds and actions give the
+            same bits. "device" computes with torch and copies to NumPy and back at every step;
+            `fastmaze.make_device` gives its tensors.
+        device: where backend "device" computes, e.g. "cuda" or "cpu"; None is the first GPU, or
+            the CPU where there is none.
         num_threads: threads of the backend; results do not depend on it.
         env_offset: global index of the first copy, for populations split over processes: copies
             0 to 99 of one population are the first 50 and, with `env_offset=50`, the others.
@@ -88,6 +93,7 @@ def make_vec(
         make_spec(task, **task_options),
         num_envs=num_envs,
         backend=backend,
+        device=device,
         num_threads=num_threads,
         env_offset=env_offset,
         autoreset_mode=autoreset_mode,
@@ -121,6 +127,7 @@ class FastMazeVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         *,
         num_envs: int = 1,
         backend: str = "native",
+        device: str | None = None,
         num_threads: int = 1,
         env_offset: int = 0,
         autoreset_mode: str | AutoresetMode = "NextStep",
@@ -145,7 +152,7 @@ class FastMazeVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
         self.num_envs = check_count("num_envs", num_envs)
         self._obs_shape = (self.num_envs, task_spec.obs_dim)
-        self._num_threads = check_count("num_threads", num_threads)
+        self._num_threads, self._device = check_count("num_threads", num_threads), device
         self._indices = population_indices(env_offset, self.num_envs)
         self._stagger = check_boolean("stagger", stagger)
         self._copy = check_boolean("copy", copy)
@@ -161,7 +168,7 @@ class FastMazeVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         """Makes the backend and what hangs on it: all that a pickle leaves out."""
         mode: Mode = self.autoreset_mode.value
         self.backend: Backend = make_backend(
-            name, self.task_spec, self.num_envs, mode, self._num_threads
+            name, self.task_spec, self.num_envs, mode, self._num_threads, self._device
         )
         # Views, so that nobody can write into the backend's memory by accident.
         views: list[Any] = [column.view() for column in self.backend.statistics]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final, get_args
 
+import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -20,7 +21,7 @@ def attend_to_cache(
     v: Tensor,
     keys: Tensor,
     values: Tensor,
-    length: int,
+    length: int | Tensor,
     *,
     impl: AttentionImpl = "auto",
     dropout_p: float = 0.0,
@@ -36,7 +37,8 @@ def attend_to_cache(
         v: float [B, H, D], its value.
         keys: float [B, H, max_length, D], written at `length`.
         values: float [B, H, max_length, D], written at `length`.
-        length: steps that the cache holds already.
+        length: steps that the cache holds already: one int, or int64 [B] on the device, which is
+            then not waited for.
         impl: which kernel to use.
         dropout_p: chance of dropping an attention weight.
 
@@ -45,9 +47,31 @@ def attend_to_cache(
     """
     if dropout_p == 0:
         return decode_attention(q, keys, values, length, k=k, v=v, impl=impl)
+    if isinstance(length, Tensor):
+        return _drop_among_all(q, k, v, keys, values, length, dropout_p)
     keys[:, :, length], values[:, :, length] = k, v
     held = slice(length + 1)
     y = scaled_dot_product_attention(
         q[:, :, None], keys[:, :, held], values[:, :, held], dropout_p=dropout_p
+    )
+    return y[:, :, 0]
+
+
+def _drop_among_all(
+    q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor, length: Tensor, dropout_p: float
+) -> Tensor:
+    """As `attend_to_cache` with dropout, over every slot of the cache: shapes know no length."""
+    slots = torch.arange(keys.shape[2], device=q.device)
+    newest = (slots == length[:, None])[:, None, :, None]  # [B, 1, max_length, 1]
+    held = (slots <= length[:, None])[:, None, :, None]
+    for cache, new in ((keys, k), (values, v)):
+        cache.copy_(torch.where(newest, new[:, :, None], cache))
+    # What lies past the end may be anything, also NaN, which no mask of the scores takes away.
+    y = scaled_dot_product_attention(
+        q[:, :, None],
+        keys.masked_fill(~held, 0),
+        values.masked_fill(~held, 0),
+        attn_mask=held.mT,
+        dropout_p=dropout_p,
     )
     return y[:, :, 0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -50,4 +50,23 @@ class SequenceEncoder(Protocol):
 
         Returns:
             The output, float32 [B, F], and the next state.
+        """
+
+
+@runtime_checkable
+class DeviceStepper(Protocol):
+    """What an encoder may offer beside: states of tensors alone, for steps that wait for nobody.
+
+    With such a state `step` reads and writes tensors of fixed shapes and no number of Python, so
+    that it can be captured in a CUDA graph and replayed.
+    """
+
+    def device_state(self, batch_size: int, max_length: int, state: State | None = None) -> State:
+        """The state before the first step of an episode, made of tensors alone.
+
+        Args:
+            batch_size: B, sequences that are stepped together.
+            max_length: the most steps that will be taken from this state.
+            state: an earlier state of the same sizes, to be set back in place and returned: what a
+                graph was captured with.
         """

@@ -25,8 +25,8 @@ class KeyValueCache:
     """float32 [layers, B, H, max_length, D]."""
     values: Tensor
     """float32 [layers, B, H, max_length, D]."""
-    length: int
-    """Steps stored, the same for every sequence."""
+    length: int | Tensor
+    """Steps stored: one int for every sequence, or int64 [B] on the device."""
 
 
 class GPT(nn.Module):
@@ -85,6 +85,7 @@ class GPT(nn.Module):
         )
         self.final_norm = nn.LayerNorm(width)
         self._cached_sines: Tensor | None = None
+        self._cached_turns: tuple[Tensor, Tensor] | None = None
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
                 nn.init.normal_(module.weight, std=0.02)
@@ -114,13 +115,30 @@ class GPT(nn.Module):
         like = self.final_norm.weight
         return KeyValueCache(like.new_empty(shape), like.new_empty(shape), 0)
 
+    def device_state(
+        self, batch_size: int, max_length: int, state: KeyValueCache | None = None
+    ) -> KeyValueCache:
+        """As `initial_state`, with a length on the device for each sequence: `DeviceStepper`."""
+        if state is None:
+            state = self.initial_state(batch_size, max_length)
+            state.length = torch.zeros(batch_size, dtype=torch.int64, device=state.keys.device)
+        elif isinstance(state.length, Tensor):
+            state.length.zero_()
+        return state
+
     @torch.no_grad()
     def step(self, x: Tensor, state: KeyValueCache) -> tuple[Tensor, KeyValueCache]:
         """Adds one step of each sequence: float32 [B, E] to float32 [B, F]."""
-        x = self._with_positions(self.embed(x), state.length, state.length + 1)  # [B, F]
+        t, turns = state.length, None
+        if isinstance(t, Tensor):
+            x = self._with_positions_at(self.embed(x), t, state.keys.shape[3])  # [B, F]
+            if self.positions == "rotary":
+                turns = self._turns_at(t, state.keys.shape[3])
+        else:
+            x = self._with_positions(self.embed(x), t, t + 1)  # [B, F]
         x = drop(x, self.dropout, self.training)
         for i, block in enumerate(self.blocks):
-            x = cast(Block, block).step(x, state.keys[i], state.values[i], state.length)
+            x = cast(Block, block).step(x, state.keys[i], state.values[i], t, turns)
         state.length += 1
         return self.final_norm(x), state
 
@@ -129,12 +147,35 @@ class GPT(nn.Module):
         if self.positions == "sinusoidal":
             return x + self._sines(stop, x)[start:stop]
         if self.position is not None:
-            if stop > self.max_length:
-                raise ValueError(
-                    f"positions: learned ones end at {self.max_length} steps, got step {stop}"
-                )
+            self._check_learned(stop)
             return x + self.position.weight[start:stop]
         return x
+
+    def _with_positions_at(self, x: Tensor, places: Tensor, stop: int) -> Tensor:
+        """Adds to each token, float32 [B, F], its own position, int64 [B], below `stop`."""
+        if self.positions == "sinusoidal":
+            return x + self._sines(stop, x).index_select(0, places)
+        if self.position is not None:
+            self._check_learned(stop)
+            return x + self.position.weight.index_select(0, places)
+        return x
+
+    def _check_learned(self, stop: int) -> None:
+        if stop > self.max_length:
+            raise ValueError(
+                f"positions: learned ones end at {self.max_length} steps, got step {stop}"
+            )
+
+    def _turns_at(self, places: Tensor, stop: int) -> tuple[Tensor, Tensor]:
+        """What `turn` takes for tokens at `places`, int64 [B], below `stop`: [B, 1, D / 2]."""
+        tables = self._cached_turns
+        if tables is None or len(tables[0]) < stop or tables[0].device != places.device:
+            like = self.final_norm.weight
+            tables = self._cached_turns = rotation_table(
+                0, stop, self.output_dim // self.num_heads, like
+            )
+        cos, sin = (table.index_select(0, places)[:, None] for table in tables)
+        return cos, sin
 
     def _sines(self, length: int, like: Tensor) -> Tensor:
         """The table of sines and cosines, float32 [at least length, F]."""
@@ -169,10 +210,22 @@ class Block(nn.Module):
         y = causal_attention(q, k, v, dropout_p=self._dropout_p, impl=self.impl)
         return self._rest(x, y.transpose(1, 2).flatten(2))
 
-    def step(self, x: Tensor, keys: Tensor, values: Tensor, t: int) -> Tensor:
-        """Step t alone, float32 [B, F]; writes its key and value into the cache."""
+    def step(
+        self,
+        x: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        t: int | Tensor,
+        turns: tuple[Tensor, Tensor] | None,
+    ) -> Tensor:
+        """Step t alone, float32 [B, F]; writes its key and value into the cache.
+
+        A t on the device, int64 [B], comes with its `turns` where positions are rotary.
+        """
         q, k, v = self._heads(x)  # [B, H, D]
-        if self.rotary:
+        if turns is not None:
+            q, k = turn(q, *turns), turn(k, *turns)
+        elif self.rotary and isinstance(t, int):
             q, k = (rotate(part[:, :, None], t)[:, :, 0] for part in (q, k))
         y = attend_to_cache(q, k, v, keys, values, t, impl=self.impl, dropout_p=self._dropout_p)
         return self._rest(x, y.flatten(1))
@@ -212,10 +265,21 @@ def rotate(x: Tensor, start: int) -> Tensor:
         start: position of the first of the T tokens.
     """
     T, D = x.shape[2:]
-    angle = torch.arange(start, start + T)[:, None] * _frequencies(D)  # [T, D / 2]
-    cos, sin = angle.cos().to(x), angle.sin().to(x)
+    return turn(x, *rotation_table(start, start + T, D, x))
+
+
+def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turns the pairs (i, i + D/2) of float32 [..., D] by angles of these cosines and sines."""
     a, b = x.chunk(2, dim=-1)
     return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
+
+
+def rotation_table(start: int, stop: int, width: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """What `turn` takes for positions `start` to `stop`: [stop - start, D / 2] each."""
+    # Normal tensors, also when a rollout without gradients is the first to ask.
+    with torch.inference_mode(False):
+        angle = torch.arange(start, stop)[:, None] * _frequencies(width)
+        return angle.cos().to(like), angle.sin().to(like)
 
 
 def _frequencies(width: int) -> Tensor:

@@ -55,6 +55,17 @@ class LSTM(nn.Module):
         zeros = torch.zeros(self.num_layers, batch_size, self.output_dim, device=device)
         return zeros, zeros
 
+    def device_state(
+        self, batch_size: int, max_length: int, state: LSTMState | None = None
+    ) -> LSTMState:
+        """As `initial_state`; `state` is set back in place. See `DeviceStepper`."""
+        if state is None:
+            hidden, cell = self.initial_state(batch_size, max_length)
+            return hidden.clone(), cell.clone()
+        for part in state:
+            part.zero_()
+        return state
+
     @torch.no_grad()
     def step(self, x: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
         """Takes in one step of each sequence: float32 [B, E] to float32 [B, F]."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fastmaze.models.embedders import StepEmbedder
-from fastmaze.models.encoder import SequenceEncoder, State
+from fastmaze.models.encoder import DeviceStepper, SequenceEncoder, State
 
 
 class QNetwork(nn.Module):
@@ -54,6 +54,20 @@ class QNetwork(nn.Module):
     def initial_state(self, batch_size: int, max_length: int) -> State:
         """The memory before an episode's first observation; see `SequenceEncoder`."""
         return self.encoder.initial_state(batch_size, max_length)
+
+    @property
+    def has_device_state(self) -> bool:
+        """Whether the encoder offers states of tensors alone."""
+        return isinstance(self.encoder, DeviceStepper)
+
+    def device_state(self, batch_size: int, max_length: int, state: State | None = None) -> State:
+        """The memory before an episode's first observation, in tensors; see `DeviceStepper`."""
+        if not isinstance(self.encoder, DeviceStepper):
+            raise TypeError(
+                f"encoder: expected one with a method device_state, got "
+                f"{type(self.encoder).__name__}"
+            )
+        return self.encoder.device_state(batch_size, max_length, state)
 
     @torch.no_grad()
     def step(self, obs: Tensor, prev_action: Tensor, state: State) -> tuple[Tensor, State]:

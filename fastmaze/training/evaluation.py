@@ -10,14 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from fastmaze.envs.vector import make_vec
 from fastmaze.models.q_network import QNetwork
 from fastmaze.reference.tmaze import TMaze
 from fastmaze.specs import TMazeSpec
 from fastmaze.training.checkpoint import CheckpointError, load_checkpoint
+from fastmaze.training.collectors import make_collector
 from fastmaze.training.config import TrainConfig
 from fastmaze.training.network import build_network
-from fastmaze.training.rollout import Collector
 
 EVAL_SEED: Final = 2**63
 """Seeds of evaluations start here, far above those of training runs."""
@@ -62,14 +61,7 @@ class Evaluator:
 
     def __init__(self, config: TrainConfig, num_episodes: int) -> None:
         self.num_episodes = num_episodes
-        self.envs = make_vec(
-            config.task,
-            num_envs=min(num_episodes, MAX_EVAL_ENVS),
-            backend=config.backend,
-            autoreset_mode="Disabled",
-            **config.env_options,
-        )
-        self.collector = Collector(self.envs)
+        self.envs, self.collector = make_collector(config, min(num_episodes, MAX_EVAL_ENVS))
 
     def evaluate(self, network: QNetwork, seed: int) -> EvalResult:
         """Plays `num_episodes` greedy episodes, without dropout.

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from fastmaze.agents.ddqn import DDQN
-from fastmaze.envs.vector import make_vec
 from fastmaze.models.q_network import QNetwork
 from fastmaze.training.checkpoint import Checkpoint, CheckpointError, join_parts
+from fastmaze.training.collectors import make_collector
 from fastmaze.training.config import TrainConfig
 from fastmaze.training.network import build_network
 from fastmaze.training.replay import Replay
-from fastmaze.training.rollout import Collector, Episodes, exploration
+from fastmaze.training.rollout import Episodes, exploration
 
 
 class UpdateStats(NamedTuple):
@@ -55,15 +55,8 @@ class Learner:
             reward_scale=hyper.reward_scale,
             separate_forwards=hyper.separate_forwards,
         )
-        self.envs = make_vec(
-            config.task,
-            num_envs=hyper.num_envs,
-            backend=config.backend,
-            autoreset_mode="Disabled",
-            **config.env_options,
-        )
+        self.envs, self.collector = make_collector(config, hyper.num_envs)
         self.envs.reset(seed=config.seed)
-        self.collector = Collector(self.envs)
         self.replay = Replay(self.spec, config.replay_episodes, config.device)
         self.rng = np.random.default_rng(config.seed)
         self.round = 0

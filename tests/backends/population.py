@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 
 from fastmaze.envs.backends.base import Mode
 from fastmaze.envs.backends.native import NativeBackend
@@ -15,6 +17,47 @@ from fastmaze.specs import TMazeSpec
 
 FAST = (NativeBackend, NumbaBackend)
 ALL = (ReferenceBackend, *FAST)
+
+
+def _device(name: str, impl: str) -> Any:
+    """The device backend on one device, skipped with the reason where it cannot run."""
+
+    def make(*arguments: Any, **options: Any) -> Any:
+        reason = _obstacle(name, impl)
+        if reason:
+            pytest.skip(reason)
+        from fastmaze.envs.backends.device import DeviceBackend
+
+        return DeviceBackend(*arguments, **{"device": name, "impl": impl, **options})
+
+    return pytest.param(make, id=f"device-{name}-{impl}")
+
+
+@functools.cache
+def _obstacle(name: str, impl: str) -> str:
+    """Why the device backend cannot be tested so, "" if it can."""
+    try:
+        import torch
+    except ImportError:
+        return "torch is not installed"
+    if name == "cuda" and not torch.cuda.is_available():
+        return "torch sees no GPU"
+    if impl == "torch":
+        return ""
+    try:
+        import triton  # noqa: F401
+    except ImportError:
+        return "triton is not installed"
+    # With a GPU, kernels are compiled: see tests/conftest.py.
+    interpreted = not torch.cuda.is_available()
+    return "" if interpreted or name == "cuda" else "kernels run on the GPU here"
+
+
+DEVICE = [_device("cpu", "torch"), _device("cpu", "triton"),
+          _device("cuda", "torch"), _device("cuda", "triton")]  # fmt: skip
+"""The device backend, plain and fused, on a CPU and where there is one on a GPU."""
+COMPILED = [DEVICE[0], *DEVICE[2:]]
+"""All but the interpreted kernel, which takes 20 ms a step."""
 
 
 class Population:

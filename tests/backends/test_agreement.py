@@ -16,7 +16,7 @@ from fastmaze.envs.backends.native import NativeBackend
 from fastmaze.envs.backends.numba_ import NumbaBackend
 from fastmaze.envs.backends.reference_ import ReferenceBackend
 from fastmaze.specs import TMazeSpec, make_spec
-from tests.backends.population import FAST, Population, walk
+from tests.backends.population import COMPILED, FAST, Population, walk
 from tests.backends.strategies import specs
 
 modes = st.sampled_from(["NextStep", "SameStep", "Disabled"])
@@ -164,7 +164,7 @@ def test_unroll_is_many_steps(
     np.testing.assert_array_equal(before, after)
 
 
-@pytest.mark.parametrize("make", FAST)
+@pytest.mark.parametrize("make", [*FAST, *COMPILED])
 def test_masked_reset_touches_only_the_mask(make: type) -> None:
     spec = make_spec("TMaze", corridor_length=6, oracle_length=1, episode_length=20)
     envs, twin = (Population(m, spec, 33, "Disabled") for m in (make, ReferenceBackend))
@@ -184,7 +184,7 @@ def test_masked_reset_touches_only_the_mask(make: type) -> None:
     np.testing.assert_array_equal(envs.obs, twin.obs)
 
 
-@pytest.mark.parametrize("make", FAST)
+@pytest.mark.parametrize("make", [*FAST, *COMPILED])
 def test_staggered_episodes_end_evenly(make: type) -> None:
     """Over one episode length, every step sees about its share of the ends."""
     spec = make_spec("PassiveTMaze", length=99)

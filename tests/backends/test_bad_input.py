@@ -12,8 +12,9 @@ import pytest
 
 from fastmaze.envs.backends.errors import Busy, Closed, NotReady
 from fastmaze.specs import make_spec
-from tests.backends.population import ALL, FAST, Population
+from tests.backends.population import ALL, DEVICE, FAST, Population
 
+EVERY = [*ALL, DEVICE[0]]
 N = 6
 SPEC = make_spec("ActiveTMaze", length=4)
 
@@ -39,7 +40,7 @@ def positions(population: Population) -> np.ndarray:
     return rows
 
 
-@pytest.mark.parametrize("make", ALL)
+@pytest.mark.parametrize("make", EVERY)
 @pytest.mark.parametrize(
     ("name", "bad", "error"),
     [
@@ -78,7 +79,7 @@ def test_step_refuses(make: type, name: str, bad: Any, error: type) -> None:
     assert envs.backend.step(**arguments()) == 0
 
 
-@pytest.mark.parametrize("make", ALL)
+@pytest.mark.parametrize("make", EVERY)
 def test_unroll_refuses_a_bad_action_in_its_last_row(make: type) -> None:
     envs = Population(make, SPEC, N)
     before = envs.backend.get_state()
@@ -89,7 +90,7 @@ def test_unroll_refuses_a_bad_action_in_its_last_row(make: type) -> None:
     np.testing.assert_array_equal(envs.backend.get_state(), before)
 
 
-@pytest.mark.parametrize("make", ALL)
+@pytest.mark.parametrize("make", EVERY)
 @pytest.mark.parametrize(
     "pair", [("terminated", "truncated"), ("obs", "reward"), ("obs", "final_obs")]
 )
@@ -104,7 +105,7 @@ def test_refuses_shared_memory(make: type, pair: tuple[str, str]) -> None:
     np.testing.assert_array_equal(envs.backend.get_state(), before)
 
 
-@pytest.mark.parametrize("make", ALL)
+@pytest.mark.parametrize("make", EVERY)
 @pytest.mark.parametrize(
     ("given", "error", "name"),
     [
@@ -123,7 +124,7 @@ def test_reset_refuses(make: type, given: dict[str, Any], error: type, name: str
     np.testing.assert_array_equal(positions(envs), before)
 
 
-@pytest.mark.parametrize("make", ALL)
+@pytest.mark.parametrize("make", EVERY)
 def test_refuses_calls_at_the_wrong_time(make: type) -> None:
     never = make(SPEC, N, "NextStep")
     with pytest.raises(NotReady, match="reset"):
@@ -138,7 +139,7 @@ def test_refuses_calls_at_the_wrong_time(make: type) -> None:
         over.backend.step(**arguments())
 
 
-@pytest.mark.parametrize("make", FAST)
+@pytest.mark.parametrize("make", [*FAST, DEVICE[0]])
 def test_statistics_are_read_only_or_private(make: type) -> None:
     """Nobody can break a batch through its views after it was closed."""
     envs = Population(make, SPEC, N)
@@ -194,7 +195,7 @@ def test_a_second_thread_is_refused_not_let_in(make: type) -> None:
     envs.backend.set_state(envs.backend.get_state())  # checks every value
 
 
-@pytest.mark.parametrize("make", ALL)
+@pytest.mark.parametrize("make", EVERY)
 def test_read_only_and_odd_inputs_that_are_right(make: type) -> None:
     """Inputs are only read: read-only ones will do, such as arrays that another library lent."""
     envs, twin = Population(make, SPEC, N, "SameStep"), Population(make, SPEC, N, "SameStep")

@@ -10,7 +10,7 @@ import pytest
 
 from fastmaze.reference.tmaze import TMaze
 from fastmaze.specs import make_spec
-from tests.backends.population import FAST, Population
+from tests.backends.population import COMPILED, FAST, Population
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def test_specification_replays_every_recording(recordings: list[dict[str, np.nda
                 assert (maze.x, maze.y) == tuple(record["position"][e, t + 1]), where
 
 
-@pytest.mark.parametrize("make", FAST)
+@pytest.mark.parametrize("make", [*FAST, *COMPILED])
 def test_backend_replays_every_recording(
     make: type, recordings: list[dict[str, np.ndarray]]
 ) -> None:

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from fastmaze.envs.backends.base import Mode
 from fastmaze.envs.backends.state import BYTES_PER_ENV
 from fastmaze.specs import TMazeSpec, make_spec
-from tests.backends.population import ALL, FAST, Population, walk
+from tests.backends.population import ALL, DEVICE, FAST, Population, walk
 from tests.backends.strategies import specs
 
 
-@pytest.mark.parametrize("make", ALL)
-@pytest.mark.parametrize("other", ALL)
+@pytest.mark.parametrize("make", [*ALL, DEVICE[0]])
+@pytest.mark.parametrize("other", [*ALL, DEVICE[0]])
 @given(
     spec=specs(),
     mode=st.sampled_from(["NextStep", "SameStep", "Disabled"]),
@@ -54,7 +54,7 @@ def test_is_small(make: type) -> None:
     assert BYTES_PER_ENV == 40
 
 
-@pytest.mark.parametrize("make", ALL)
+@pytest.mark.parametrize("make", [*ALL, DEVICE[0]])
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -75,7 +75,7 @@ def test_refuses_what_is_not_its_state(make: type, damage: object, message: str)
     np.testing.assert_array_equal(envs.backend.get_state(), state)
 
 
-@pytest.mark.parametrize("make", ALL)
+@pytest.mark.parametrize("make", [*ALL, DEVICE[0]])
 def test_refuses_another_batch(make: type) -> None:
     spec = make_spec("PassiveTMaze", length=9)
     envs = Population(make, spec, 5)

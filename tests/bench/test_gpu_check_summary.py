@@ -31,6 +31,11 @@ RESULTS: dict[str, dict[str, Any]] = {
         "stopped": "out of time: 1 of 10 not checked", "worst": {"bf16 out": 0.5, "bf16 dq": 0.75},
     },
     "sanitizer": {"tools": {"memcheck": "clean"}, "failures": []},
+    "envs": {"checked": 21, "planned": 22, "failures": ["another reward"], "rows": [
+        {"num_envs": 65536, "impl": "triton", "microseconds": 1.5, "steps_per_second": 4.0e10,
+         "bytes_per_step": 54, "gbps": 2160.0, "copy_gbps": 2700.0, "share_of_copy": 0.8},
+        {"num_envs": 65536, "impl": "torch", "skipped": "no graph"},
+    ]},
     "tuning": {"groups": [
         {"kernel": "forward", "precision": "bf16", "head_dim": 64, "dropout": True,
          "best": [128, 64, 8, 3], "default": [128, 64, 4, 3], "gain": 1.25},
@@ -76,6 +81,9 @@ def test_every_part_is_told(tmp_path: Path) -> None:
         "1 of 10 not checked",
         "| bf16 | 0.75 | 0.50 |",
         "memcheck: clean",
+        "21 of 22 checks, 1 failures",
+        "| 65,536 | triton | 1.5 | 4e+04 | 2.16e+03 of 2.7e+03 | 0.80 |",
+        "| 65,536 | torch | no graph |",
         "| forward | bf16 | 64 | 0.1 | [128, 64, 8, 3] | [128, 64, 4, 3] | 1.25 |",
         "sdpa cudnn is 0.1250",
         "| 1.50 |",  # 3 ms of the fastest other over our 2; our own fallback is no other

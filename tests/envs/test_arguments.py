@@ -156,7 +156,7 @@ def test_what_is_no_render_mode(mode: Any) -> None:
         )
 
 
-@pytest.mark.parametrize("backend", ["native", "numba", "reference"])
+@pytest.mark.parametrize("backend", ["native", "numba", "device", "reference"])
 def test_every_backend_takes_up_to_1024_threads(backend: str) -> None:
     """Refused before any is started, in the same words."""
     refused(

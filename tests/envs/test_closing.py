@@ -13,7 +13,7 @@ from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 import fastmaze
 from fastmaze.envs.backends.errors import Busy, Closed, NotReady
 
-every_backend = pytest.mark.parametrize("backend", ["reference", "native", "numba"])
+every_backend = pytest.mark.parametrize("backend", ["reference", "native", "numba", "device"])
 
 
 def make(backend: str = "reference", **kwargs: Any) -> Any:

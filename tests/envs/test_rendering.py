@@ -130,7 +130,7 @@ def test_pixels_show_agent_goal_and_cue() -> None:
 
 
 @pytest.mark.parametrize("mode", RENDER_MODES)
-@pytest.mark.parametrize("backend", ["native", "numba", "reference"])
+@pytest.mark.parametrize("backend", ["native", "numba", "device", "reference"])
 @pytest.mark.parametrize("expose_goal", [False, True])
 def test_population_renders_each_env(mode: str, backend: str, expose_goal: bool) -> None:
     """One frame per env, equal to the single env's, cue included."""

@@ -21,7 +21,7 @@ from gymnasium.wrappers.vector import DictInfoToList, RecordEpisodeStatistics
 
 import fastmaze
 
-BACKENDS = ("reference", "native", "numba")
+BACKENDS = ("reference", "native", "numba", "device")
 MODES = ("NextStep", "SameStep", "Disabled")
 TASKS: list[tuple[str, dict[str, Any]]] = [
     ("PassiveTMaze", {"length": 3}),

@@ -4,6 +4,7 @@
 | --- | --- |
 | `"native"` | C++: the fast one, and the default |
 | `"numba"` | the same loops compiled by Numba, bit for bit; needs `pip install "fastmaze[numba]"` |
+| `"device"` | torch tensors on a GPU or a CPU; needs `pip install "fastmaze[train]"` |
 | `"reference"` | a Python loop over the specification envs: slow, the oracle of the tests |
 """
 
@@ -18,23 +19,31 @@ from fastmaze.specs import TMazeSpec
 BACKENDS: Final = {
     "native": ("fastmaze.envs.backends.native", "NativeBackend"),
     "numba": ("fastmaze.envs.backends.numba_", "NumbaBackend"),
+    "device": ("fastmaze.envs.backends.device", "DeviceBackend"),
     "reference": ("fastmaze.envs.backends.reference_", "ReferenceBackend"),
 }
 """Backend name to its module and class; imported when first asked for."""
 
 _INSTALL: Final = {
     "numba": 'pip install "fastmaze[numba]"',
+    "torch": 'pip install "fastmaze[train]"',
     "fastmaze._native": "pip install --force-reinstall --no-deps fastmaze",
 }
 
 
 def make_backend(
-    name: str, spec: TMazeSpec, num_envs: int, mode: Mode, num_threads: int = 1
+    name: str,
+    spec: TMazeSpec,
+    num_envs: int,
+    mode: Mode,
+    num_threads: int = 1,
+    device: str | None = None,
 ) -> Backend:
     """Builds the named backend.
 
     Raises:
-        ValueError: no such backend, or a number out of range.
+        ValueError: no such backend, a number out of range, or a `device` that is not here or that
+            the backend cannot choose.
         TypeError: the name is no string.
         ImportError: the backend's optional package is missing; the message says what to install.
     """
@@ -44,6 +53,11 @@ def make_backend(
         )
     if name not in BACKENDS:
         raise ValueError(f"backend: expected one of {tuple(BACKENDS)}, got {name!r}")
+    if device is not None and name != "device":
+        raise ValueError(
+            f'device: expected none with backend="{name}", which runs on the CPU, got {device!r}; '
+            'backend="device" takes one'
+        )
     module, class_name = BACKENDS[name]
     try:
         backend_class = getattr(importlib.import_module(module), class_name)
@@ -53,4 +67,6 @@ def make_backend(
         raise ImportError(
             f'backend="{name}" needs {error.name}, which is not here: {_INSTALL[error.name]}'
         ) from error
+    if name == "device":
+        return cast(Backend, backend_class(spec, num_envs, mode, num_threads, device))
     return cast(Backend, backend_class(spec, num_envs, mode, num_threads))

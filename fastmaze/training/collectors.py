@@ -1,0 +1,37 @@
+"""From a configuration to environments and what plays them: on arrays, or all on the device."""
+
+from __future__ import annotations
+
+from fastmaze.envs.device import DeviceTMaze
+from fastmaze.envs.vector import FastMazeVectorEnv, make_vec
+from fastmaze.training.config import TrainConfig
+from fastmaze.training.device_rollout import DeviceCollector
+from fastmaze.training.rollout import Collector
+
+AnyEnvs = FastMazeVectorEnv | DeviceTMaze
+AnyCollector = Collector | DeviceCollector
+
+
+def make_collector(config: TrainConfig, num_envs: int) -> tuple[AnyEnvs, AnyCollector]:
+    """Environments of the run's task, never reset, and the collector of their episodes.
+
+    Args:
+        config: names the task, the backend and the device.
+        num_envs: N.
+    """
+    if config.backend == "device":
+        tensors = DeviceTMaze(
+            config.spec,
+            num_envs=num_envs,
+            device=config.device,
+            autoreset_mode="Disabled",
+        )
+        return tensors, DeviceCollector(tensors)
+    envs = make_vec(
+        config.task,
+        num_envs=num_envs,
+        backend=config.backend,
+        autoreset_mode="Disabled",
+        **config.env_options,
+    )
+    return envs, Collector(envs)
