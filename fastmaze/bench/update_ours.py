@@ -1,0 +1,119 @@
+"""FastMaze's learner as a contender of `fastmaze bench update`, in a process of its own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from fastmaze.bench.ceilings import PRECISIONS, float32_precision
+from fastmaze.bench.update_parts import Recorder, Traffic, taken_apart
+from fastmaze.bench.update_turns import Figures, PeakMemory, Turns, serve
+from fastmaze.specs import NUM_ACTIONS
+from fastmaze.training.config import TrainConfig
+from fastmaze.training.learner import Learner
+
+_GPU_UPDATES = 10
+"""Updates of one turn on a GPU, which is waited for after the last of them."""
+
+
+def set_up(setting: Figures) -> tuple[Figures, Turns]:
+    """Makes a learner whose replay holds a batch of random episodes.
+
+    Args:
+        setting: "config" (fields of `TrainConfig`), "precision" (of `PRECISIONS`) and "threads".
+    """
+    torch.set_num_threads(setting["threads"])
+    torch.manual_seed(0)
+    precision = setting["precision"]
+    device = torch.device(setting["config"]["device"])
+    on_gpu = device.type == "cuda"
+    config = TrainConfig(updates_per_round=_GPU_UPDATES if on_gpu else 1, **setting["config"])
+    learner = Learner(config)
+    fill_replay(learner)
+    if precision == "bf16":
+        _narrow(learner, device)
+    updates = config.hyper.updates_per_round
+    memory: list[PeakMemory] = []
+
+    def timed(work: Callable[[], object], calls: int = 1) -> Figures:
+        with float32_precision(PRECISIONS[precision].float32):
+            start, busy = time.perf_counter(), time.process_time()
+            work()
+            if on_gpu:
+                torch.cuda.synchronize()
+            busy = (time.process_time() - busy) / calls
+            return {"seconds": (time.perf_counter() - start) / calls, "cpu_seconds": busy}
+
+    def update() -> Figures:
+        if not memory:
+            memory.append(PeakMemory(torch if on_gpu else None))
+        return timed(learner.learn, updates)
+
+    def rollout() -> Figures:
+        steps = config.hyper.num_envs * config.spec.episode_length
+        return {**timed(learner.collect), "env_steps": steps}
+
+    def parts(work: Callable[[], object], calls: int) -> Figures:
+        recorder = Recorder(device)
+        with taken_apart(learner, recorder):
+            recorder.begin("rest")
+            timed(work)
+            seconds = recorder.seconds()
+        return {"parts": {name: value / calls for name, value in seconds.items()}}
+
+    def work() -> Figures:
+        """Floating-point operations and bytes of an update, by part."""
+        recorder = Recorder(device)
+        with taken_apart(learner, recorder), Traffic(recorder) as traffic:
+            recorder.begin("rest")
+            learner.learn()
+        return {
+            "flops": {name: count // updates for name, count in recorder.flops.items()},
+            "bytes": {name: count // updates for name, count in traffic.bytes.items()},
+        }
+
+    facts = {
+        "parameters": sum(p.numel() for p in learner.online.parameters()),
+        "torch": torch.__version__,
+        "envs": config.hyper.num_envs,
+    }
+    turns: Turns = {
+        "update": update,
+        "update parts": lambda: parts(learner.learn, updates),
+        "rollout": rollout,
+        "rollout parts": lambda: parts(learner.collect, 1),
+        "work": work,
+        "memory": lambda: memory[0].figures(),
+    }
+    return facts, turns
+
+
+def fill_replay(learner: Learner) -> None:
+    """Keeps a batch of episodes with the values that the task can emit, at random."""
+    spec, size = learner.spec, learner.hyper.batch_size
+    T, rng = spec.episode_length, np.random.default_rng(0)
+    low, high = np.array(spec.obs_low), np.array(spec.obs_high)
+    obs = rng.integers(low, high + 1, (T + 1, size, spec.obs_dim)).astype(np.float32)
+    actions = rng.integers(0, NUM_ACTIONS, (T, size)).astype(np.uint8)
+    rewards = rng.random((T, size)).astype(np.float32)
+    learner.replay.add(obs, actions, rewards)
+
+
+def _narrow(learner: Learner, device: torch.device) -> None:
+    """Lets both networks compute in bfloat16 where autocast does; their values come in float32."""
+    for network in (learner.online, learner.target):
+        forward = network.forward
+
+        def narrow(*args: Any, forward: Callable[..., Any] = forward) -> Any:
+            with torch.autocast(device.type, torch.bfloat16):
+                return forward(*args).float()
+
+        vars(network)["forward"] = narrow
+
+
+if __name__ == "__main__":
+    serve(set_up)
