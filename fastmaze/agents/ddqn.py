@@ -11,10 +11,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+
+ValueScale = Literal["linear", "symlog"]
+VALUE_SCALES: Final = ("linear", "symlog")
 
 
 class Batch(NamedTuple):
@@ -65,6 +68,13 @@ class DDQN:
     """Rewards summed before bootstrapping, uncorrected for exploration; needs `trace` 0."""
     reward_scale: float = 1.0
     """Rewards are multiplied by this before anything else."""
+    value_scale: ValueScale = "linear"
+    """What the networks predict: returns, or their `symlog`, in which a step's penalty is still
+    seen beside a goal that is worth thousands of them. Targets are computed in returns (the
+    transformed Bellman operator of Pohlen et al. 2018)."""
+    edge_share: float = 0.0
+    """Share of an episode's loss that its first and its last step have each; 0 leaves them 1 / T,
+    as all others."""
     separate_forwards: bool = False
     """Run the online network a second time, without gradients, to pick the next actions, as the
     published code does: another dropout mask, half as much work again."""
@@ -74,26 +84,47 @@ class DDQN:
 
         Args:
             online: the network that learns.
-            target: its slow copy; no gradients are needed.
+            target: its slow copy; no gradients are needed. Not asked where `discount` is 0.
             batch: whole episodes.
         """
-        if self.separate_forwards:
-            with torch.no_grad():
-                q_next = online(batch.obs, batch.actions)[:, 1:]  # [B, T, A]
+        if self.discount == 0:
+            # Nothing that follows counts: the rewards are the targets.
             q = online(batch.obs[:, :-1], batch.actions[:, :-1])  # [B, T, A]
+            y = self._to_scale(batch.rewards * self.reward_scale)
         else:
-            # Causal: the first T outputs over T + 1 steps are those over T steps.
-            q_all = online(batch.obs, batch.actions)  # [B, T + 1, A]
-            q, q_next = q_all[:, :-1], q_all[:, 1:].detach()
-        with torch.no_grad():
-            q_target = target(batch.obs, batch.actions)[:, 1:]  # [B, T, A]
-            y = self.targets(batch, q_next, q_target)
+            if self.separate_forwards:
+                with torch.no_grad():
+                    q_next = online(batch.obs, batch.actions)[:, 1:]  # [B, T, A]
+                q = online(batch.obs[:, :-1], batch.actions[:, :-1])  # [B, T, A]
+            else:
+                # Causal: the first T outputs over T + 1 steps are those over T steps.
+                q_all = online(batch.obs, batch.actions)  # [B, T + 1, A]
+                q, q_next = q_all[:, :-1], q_all[:, 1:].detach()
+            with torch.no_grad():
+                q_target = target(batch.obs, batch.actions)[:, 1:]  # [B, T, A]
+                y = self.targets(batch, q_next, q_target)
         predicted = q.gather(2, batch.actions[:, :, None])[:, :, 0]  # [B, T]
         mask = batch.mask.to(predicted.dtype)
         count = mask.sum().clamp(min=1.0)
-        loss = ((predicted - y).square() * mask).sum() / count
+        loss = ((predicted - y).square() * self._weights(mask)).sum() / count
         with torch.no_grad():
             return Loss(loss, (predicted * mask).sum() / count, (y * mask).sum() / count)
+
+    def _weights(self, mask: Tensor) -> Tensor:
+        """What each step counts for, float32 [B, T]; an episode's weights add up to its length."""
+        if not self.edge_share:
+            return mask
+        length = mask.sum(dim=1, keepdim=True)  # [B, 1]
+        last = mask.clone()
+        last[:, :-1] -= mask[:, 1:]
+        edge = last.clone()
+        edge[:, 0] = mask[:, 0]
+        inner = (1 - 2 * self.edge_share) / (length - 2).clamp(min=1.0)
+        weights = length * (edge * self.edge_share + (mask - edge) * inner)
+        return torch.where(length > 2, weights, mask)
+
+    def _to_scale(self, returns: Tensor) -> Tensor:
+        return symlog(returns) if self.value_scale == "symlog" else returns
 
     def targets(self, batch: Batch, q_next: Tensor, q_target: Tensor) -> Tensor:
         """What Q(h_t, a_t) is drawn to, float32 [B, T].
@@ -105,17 +136,19 @@ class DDQN:
         """
         best = q_next.argmax(dim=2)  # [B, T]
         value = q_target.gather(2, best[:, :, None])[:, :, 0]  # [B, T]
+        if self.value_scale == "symlog":
+            value = symexp(value)
         rewards = batch.rewards * self.reward_scale
         alive = (~batch.terminated & batch.mask).to(value.dtype)
         if self.n_step > 1:
-            return self._n_step(rewards, alive, value, batch.mask)
+            return self._to_scale(self._n_step(rewards, alive, value, batch.mask))
         if self.trace > 0:
             # The action taken after step t is greedy: the return may be followed further.
             greedy = torch.zeros_like(alive)
             greedy[:, :-1] = (best[:, :-1] == batch.actions[:, 1:]).to(value.dtype)
             greedy[:, :-1] *= batch.mask[:, 1:]
-            return self._traces(rewards, alive, value, greedy * self.trace)
-        return rewards + self.discount * alive * value
+            return self._to_scale(self._traces(rewards, alive, value, greedy * self.trace))
+        return self._to_scale(rewards + self.discount * alive * value)
 
     def _traces(self, rewards: Tensor, alive: Tensor, value: Tensor, trace: Tensor) -> Tensor:
         """Backwards: G_t = r_t + discount * ((1 - trace_t) V_t + trace_t G_{t+1})."""
@@ -140,3 +173,13 @@ class DDQN:
             later = torch.cat([y[:, 1:], y[:, -1:]], dim=1)
             y = torch.where((follows * alive).bool(), rewards + self.discount * later, one_step)
         return y
+
+
+def symlog(x: Tensor) -> Tensor:
+    """sign(x) log(1 + |x|): about x where x is small, its logarithm where it is large."""
+    return x.sign() * x.abs().log1p()
+
+
+def symexp(x: Tensor) -> Tensor:
+    """The inverse of `symlog`; bounded, for a network's wild guess must not become infinite."""
+    return x.sign() * x.abs().clamp(max=20.0).expm1()

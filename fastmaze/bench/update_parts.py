@@ -100,7 +100,7 @@ class Recorder:
 def taken_apart(learner: Learner, recorder: Recorder) -> Iterator[None]:
     """Hooks a recorder into a learner for as long as the context lasts."""
     begin = recorder.begin
-    algorithm = learner.algorithm
+    algorithm = learner.update.algorithm
     handles: list[Any] = []
     for network, name in ((learner.online, "online"), (learner.target, "target")):
         handles += [
@@ -116,13 +116,13 @@ def taken_apart(learner: Learner, recorder: Recorder) -> Iterator[None]:
         for parameter in parameters
     ]
     handles += [
-        learner.optimizer.register_step_pre_hook(lambda *_: recorder.began("clip and step")),
-        learner.optimizer.register_step_post_hook(lambda *_: _say(begin, "target update")),
+        learner.update.optimizer.register_step_pre_hook(lambda *_: recorder.began("clip and step")),
+        learner.update.optimizer.register_step_post_hook(lambda *_: _say(begin, "target update")),
     ]
     # The rest is no module: these two and the environments are wrapped where the learner holds
     # them, attention where the transformer does.
     attention = vars(gpt)["causal_attention"]
-    learner.algorithm = _Algorithm(algorithm, recorder)  # type: ignore[assignment]
+    learner.update.algorithm = _Algorithm(algorithm, recorder)  # type: ignore[assignment]
     seams: list[tuple[Any, str, str]] = [
         (learner.replay, "sample", "sample"),
         (learner.online, "step", "network step"),
@@ -135,7 +135,7 @@ def taken_apart(learner: Learner, recorder: Recorder) -> Iterator[None]:
         yield
     finally:
         vars(gpt)["causal_attention"] = attention
-        learner.algorithm = algorithm
+        learner.update.algorithm = algorithm
         for owner, name, _ in seams:
             delattr(owner, name)
         for handle in handles:

@@ -11,6 +11,7 @@ import tyro
 
 from fastmaze.results import check_json_path, write_json
 from fastmaze.training import TrainConfig, closing_words, plot_curve, resume_training, train
+from fastmaze.training.data_parallel import first_process
 from fastmaze.training.resuming import BUDGET_FIELDS
 
 _DESCRIPTION = """\
@@ -23,6 +24,7 @@ Train a memory agent by double Q-learning.
   fastmaze train --length 50 --max-minutes 55         stop in time, with a checkpoint
   fastmaze train --resume RUN                         go on, after a kill too
   fastmaze train --resume RUN --num-episodes 8192     train a finished run on
+  torchrun --nproc-per-node 4 -m fastmaze train --length 1500 --device cuda    on four GPUs
 """
 
 
@@ -57,6 +59,8 @@ def run(args: Sequence[str]) -> int:
         raise ValueError("--allow-other-version: only --resume reads what another version wrote")
     else:
         result = train(options.config)
+    if not first_process():  # the others have nothing to add
+        return 0
     print(closing_words(result))
     if result.best_success >= 0:  # there was an evaluation to draw
         try:

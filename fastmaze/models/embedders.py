@@ -16,14 +16,26 @@ class StepEmbedder(nn.Module):
         num_actions: A, actions there are.
         obs_width: width of the observation's part.
         action_width: width of the previous action's part.
+        scale: of the initial weights, against PyTorch's default. What a step is stays clear beside
+            what attention adds to it when this is larger.
     """
 
-    def __init__(self, obs_dim: int, num_actions: int, obs_width: int, action_width: int) -> None:
+    def __init__(
+        self,
+        obs_dim: int,
+        num_actions: int,
+        obs_width: int,
+        action_width: int,
+        scale: float = 1.0,
+    ) -> None:
         super().__init__()
         self.output_dim = obs_width + action_width
         self.num_actions = num_actions
         self.obs = nn.Linear(obs_dim, obs_width)
         self.action = nn.Linear(num_actions, action_width)
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.mul_(scale)
 
     def forward(self, obs: Tensor, prev_action: Tensor) -> Tensor:
         """Embeds steps.

@@ -9,6 +9,7 @@ from typing import Final, Literal, cast
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, gelu
+from torch.utils.checkpoint import checkpoint
 
 from fastmaze.kernels import causal_attention
 from fastmaze.models.attention import ATTENTION_IMPLS, AttentionImpl, attend_to_cache
@@ -44,9 +45,15 @@ class GPT(nn.Module):
         dropout: chance of dropping an embedding, an attention weight, or a block's output.
         attention_std: standard deviation of the initial weights of attention's values and output.
             GPT-2's 0.02 makes what attention adds tiny, so that one step among many is hardly
-            seen. All other weights have 0.02; attention begins nearly uniform, deaf to no step.
+            seen. All weights that are not named here have 0.02.
+        query_std: standard deviation of the initial weights of attention's queries and keys. With
+            GPT-2's 0.02 attention begins nearly uniform: deaf to no step, but one among T is heard
+            at 1 / T. With 0.16 each head begins with likes and dislikes of its own, and one of a
+            few heads is likely to hear the cue.
         attention_impl: which attention of `fastmaze.kernels` to use: "auto", "triton", "sdpa" (has
             no dropout) or "reference".
+        recompute: keep only the input of each block for the backward pass, which then runs the
+            block's forward pass once more: less memory, the same gradients.
     """
 
     def __init__(
@@ -60,7 +67,9 @@ class GPT(nn.Module):
         max_length: int,
         dropout: float,
         attention_std: float = 0.02,
+        query_std: float = 0.02,
         attention_impl: AttentionImpl = "auto",
+        recompute: bool = False,
     ) -> None:
         super().__init__()
         if width % num_heads:
@@ -77,6 +86,7 @@ class GPT(nn.Module):
             )
         self.output_dim, self.num_heads = width, num_heads
         self.positions, self.max_length, self.dropout = positions, max_length, dropout
+        self.recompute = recompute
         self.embed = nn.Identity() if input_dim == width else nn.Linear(input_dim, width)
         self.position = nn.Embedding(max_length, width) if positions == "learned" else None
         self.blocks = nn.ModuleList(
@@ -92,6 +102,7 @@ class GPT(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.zeros_(module.bias)
         for block in self.blocks:
+            nn.init.normal_(cast(Block, block).qkv.weight[: 2 * width], std=query_std)
             values = cast(Block, block).qkv.weight[2 * width :]
             nn.init.normal_(values, std=attention_std)
             nn.init.normal_(cast(Block, block).project.weight, std=attention_std)
@@ -101,7 +112,11 @@ class GPT(nn.Module):
         x = self._with_positions(self.embed(x), 0, x.shape[1])
         x = drop(x, self.dropout, self.training)
         for block in self.blocks:
-            x = block(x)
+            if self.recompute and torch.is_grad_enabled():
+                drops = self.training and self.dropout > 0
+                x = checkpoint(block, x, use_reentrant=False, preserve_rng_state=drops)
+            else:
+                x = block(x)
         y: Tensor = self.final_norm(x)
         return y
 

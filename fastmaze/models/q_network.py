@@ -19,6 +19,9 @@ class QNetwork(nn.Module):
         encoder: any `SequenceEncoder`.
         num_actions: A.
         head_widths: hidden widths of the head, a ReLU MLP.
+        compute_dtype: what the encoder's matrix products are made in over whole episodes:
+            float32, or bfloat16 by autocast. Weights, embedder and head stay float32, as do
+            rollouts, step by step.
     """
 
     def __init__(
@@ -27,12 +30,13 @@ class QNetwork(nn.Module):
         encoder: SequenceEncoder,
         num_actions: int,
         head_widths: Sequence[int] = (256, 256),
+        compute_dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
         if not isinstance(encoder, nn.Module):
             raise TypeError(f"encoder: expected a torch.nn.Module, got {type(encoder).__name__}")
         self.num_actions = num_actions
-        self.embedder = embedder
+        self.embedder, self.compute_dtype = embedder, compute_dtype
         self.encoder = encoder
         self.head = _mlp(encoder.output_dim, head_widths, num_actions)
 
@@ -48,7 +52,12 @@ class QNetwork(nn.Module):
         """
         none = actions.new_full((len(actions), 1), self.num_actions)
         x = self.embedder(obs, torch.cat([none, actions], dim=1))  # [B, T, E]
-        q: Tensor = self.head(self.encoder(x))  # [B, T, A]
+        if self.compute_dtype == torch.float32:
+            y = self.encoder(x)  # [B, T, F]
+        else:
+            with torch.autocast(x.device.type, self.compute_dtype):
+                y = self.encoder(x).float()
+        q: Tensor = self.head(y)  # [B, T, A]
         return q
 
     def initial_state(self, batch_size: int, max_length: int) -> State:

@@ -12,18 +12,22 @@ AnyEnvs = FastMazeVectorEnv | DeviceTMaze
 AnyCollector = Collector | DeviceCollector
 
 
-def make_collector(config: TrainConfig, num_envs: int) -> tuple[AnyEnvs, AnyCollector]:
+def make_collector(
+    config: TrainConfig, num_envs: int, env_offset: int = 0
+) -> tuple[AnyEnvs, AnyCollector]:
     """Environments of the run's task, never reset, and the collector of their episodes.
 
     Args:
         config: names the task, the backend and the device.
         num_envs: N.
+        env_offset: global index of the first one, for populations split over processes.
     """
     if config.backend == "device":
         tensors = DeviceTMaze(
             config.spec,
             num_envs=num_envs,
             device=config.device,
+            env_offset=env_offset,
             autoreset_mode="Disabled",
         )
         return tensors, DeviceCollector(tensors)
@@ -31,6 +35,7 @@ def make_collector(config: TrainConfig, num_envs: int) -> tuple[AnyEnvs, AnyColl
         config.task,
         num_envs=num_envs,
         backend=config.backend,
+        env_offset=env_offset,
         autoreset_mode="Disabled",
         **config.env_options,
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from fastmaze.agents.ddqn import VALUE_SCALES, ValueScale
 from fastmaze.models.attention import ATTENTION_IMPLS, AttentionImpl
 from fastmaze.models.gpt import POSITIONS, Positions
 from fastmaze.models.lstm import LSTM_INITS, LSTMInit
@@ -69,6 +70,28 @@ class TrainConfig:
     rounded to 10 bits after the point; the attention kernels want it) or ieee (exact; auto then
     takes PyTorch's attention). cuDNN's LSTM keeps to PyTorch's own switch, a CPU is always exact.
     """
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    """What an update's transformer blocks compute in (gpt, on a GPU): float32, or bfloat16 by
+    autocast, half the memory traffic. Weights, Adam, embedder, head, targets, loss and rollouts
+    stay float32."""
+    micro_batch_size: int | None = None
+    """Episodes of a batch that go through the networks at once; their gradients add up to the
+    batch's. Default: on a CPU what is fastest, about 4,096 steps; on a GPU what 12 GiB of
+    activations hold, which is the whole batch but for very long episodes."""
+    recompute: bool | None = None
+    """Run each block (gpt) forward a second time in the backward pass instead of keeping what it
+    computed: less memory, a third more work, the same result. Default: where one episode alone
+    would take more than 12 GiB (on a CPU 4)."""
+    compile_update: bool = False
+    """Compile the update's networks with torch.compile: a minute first, then faster on a GPU.
+    Rounds differently. Where it fails, the run says so and goes on without."""
+    cuda_graph_update: bool = False
+    """Capture the update in a CUDA graph: faster where episodes are short (below about 1,000
+    steps, starting kernels takes longer than their work). Where it fails, the run says so and
+    goes on without."""
+    replay_on: Literal["auto", "device", "cpu"] = "auto"
+    """Where the replay is kept: on `device`, from where a batch is never copied; on the cpu; or
+    auto, on the device if all fits there. The choice changes the speed, not the run."""
 
     num_episodes: int | None = None
     """Budget, the run's definite end, in whole rounds; the learning rate falls over it. Default:
@@ -82,6 +105,9 @@ class TrainConfig:
     batch_size: int | None = None
     """Whole episodes per update. Default: 32, where 8 often did not find recall in five times the
     updates; lstm 8. Paper: 64."""
+    replay_balance: float | None = None
+    """Share of each batch that is drawn from successful episodes, once there are any; the rest
+    is drawn from all. Both: 0."""
     replay_steps: int | None = None
     """Steps that the replay keeps, in whole episodes. Both: 1,000,000, or 1,000 episodes."""
     random_episodes: int | None = None
@@ -134,6 +160,12 @@ class TrainConfig:
     reward_scale: float | None = None
     """Rewards are multiplied by this for learning. Default: T/10: keeps a step's penalty, 1/L, at
     about 0.1 at any length, large enough for the network to tell actions apart. Paper: 1."""
+    value_scale: ValueScale | None = None
+    """What the networks predict: linear (returns) or symlog (their signed logarithm). Default:
+    symlog: a goal worth T penalties is then worth log T of them, and drowns none. Paper: linear."""
+    edge_share: float | None = None
+    """Share of the loss that an episode's first and last step have each, 0 for 1/T as all others.
+    Default: 0.04: they alone show the cue and ask for it, and are one in T. Paper: 0."""
     learning_rate: float | None = None
     """Adam's step size. Default: 4e-4, or 3e-4 if the cue has to be fetched (lstm: 5e-4).
     Paper: 3e-4."""
@@ -185,10 +217,16 @@ class TrainConfig:
     positions: Positions | None = None
     """How the transformer knows a step's place. Default: none: what was learnt at one step of the
     corridor then holds at every other. Paper: sinusoidal."""
+    embedding_scale: float | None = None
+    """Size of the embedder's initial weights, against PyTorch's default. Default: 4 (lstm 1).
+    Paper: 1."""
+    query_std: float | None = None
+    """Standard deviation of the initial weights of attention's queries and keys. Default: 0.16:
+    heads begin with likes and dislikes, and one of four is likely to hear the cue among T steps;
+    a wrong turn is noticed within tens of updates, where 0.02 took hundreds. Paper: 0.02."""
     attention_std: float | None = None
-    """Standard deviation of the initial weights of attention's values and output. Default: 0.16:
-    one cue among 50 steps is heard from the start: a supervised probe of recall took 100 to 150
-    updates, with GPT-2's 0.02 from 180 to more than 500. Paper: 0.02."""
+    """Standard deviation of the initial weights of attention's values and output. Default: 0.08.
+    Paper: 0.02."""
     lstm_init: LSTMInit | None = None
     """Initial weights of the LSTM. Default: chrono, biased to remember for up to T steps: the
     published one forgets within tens. Paper: orthogonal, with zero biases."""
@@ -213,6 +251,8 @@ class TrainConfig:
         _choose("backend", self.backend, ("native", "numba", "device", "reference"))
         _choose("attention_impl", self.attention_impl, ATTENTION_IMPLS)
         _choose("float32_precision", self.float32_precision, ("tf32", "ieee"))
+        _choose("replay_on", self.replay_on, ("auto", "device", "cpu"))
+        self._check_update()
         if not isinstance(self.device, str):
             raise TypeError(f"device: expected a string, got {type(self.device).__name__}")
         if self.run_dir is not None:
@@ -235,6 +275,24 @@ class TrainConfig:
             if name in self.task_options:
                 raise ValueError(f"task_options: {name} is set by the field `length`")
         _ = self.spec  # checks the task, its length and its options
+
+    def _check_update(self) -> None:
+        """Checks how an update is computed."""
+        _choose("compute_dtype", self.compute_dtype, ("float32", "bfloat16"))
+        if self.model == "lstm" and self.compute_dtype == "bfloat16":
+            raise ValueError(
+                "compute_dtype: bfloat16 needs model gpt: an LSTM that remembers T steps forgets "
+                "1/T a step, which bfloat16 cannot tell from nothing beyond T = 256; got lstm"
+            )
+        if self.model == "lstm" and self.recompute:
+            raise ValueError("recompute: needs model gpt, whose blocks it repeats; got lstm")
+        if self.micro_batch_size is not None:
+            _integer("micro_batch_size", self.micro_batch_size, 1)
+        for name in ("compile_update", "cuda_graph_update"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name}: expected True or False, got {getattr(self, name)!r}")
+        if self.recompute is not None and not isinstance(self.recompute, bool):
+            raise TypeError(f"recompute: expected True, False or None, got {self.recompute!r}")
 
     def _check_batch(self) -> None:
         """A batch of more episodes than are ever kept would hold most of them several times."""
@@ -304,9 +362,12 @@ class TrainConfig:
     def from_json(cls, values: dict[str, Any]) -> TrainConfig:
         """Reads what `to_json` wrote.
 
+        What a preset decided then holds, also where today's would decide otherwise.
+
         Raises:
             ValueError: a field is unknown, so a newer version wrote it.
         """
+        decided = values.get("hyper", {})
         values = {name: value for name, value in values.items() if name != "hyper"}
         unknown = sorted(values.keys() - {f.name for f in dataclasses.fields(cls)})
         if unknown:
@@ -315,7 +376,12 @@ class TrainConfig:
             values["attention_impl"] = "auto"
         if values.get("head_widths") is not None:
             values["head_widths"] = tuple(values["head_widths"])
-        return cls(**values)
+        config = cls(**values)
+        now = json.loads(json.dumps(dataclasses.asdict(config.hyper)))
+        then = {name: v for name, v in decided.items() if name in now and now[name] != v}
+        if "head_widths" in then:
+            then["head_widths"] = tuple(then["head_widths"])
+        return dataclasses.replace(config, **then) if then else config
 
     def differences(self, other: TrainConfig, allowed: Collection[str] = ()) -> list[str]:
         """Lines "field: this, other" where the two ask for different runs.
@@ -339,6 +405,9 @@ class TrainConfig:
             "eval_episodes",
             "attention_impl",
             "float32_precision",
+            "compute_dtype",
+            "micro_batch_size",
+            "compile_update",
         )
         identity = {name: getattr(self, name) for name in names}
         return {**identity, **_flat(self.spec), **_flat(self.hyper)}
@@ -368,6 +437,7 @@ def check_hyperparameters(hyper: Hyperparameters) -> None:
     for name, least, most in (
         ("epsilon", 0.0, 1.0),
         ("epsilon_anneal", 0.0, 1.0),
+        ("replay_balance", 0.0, 1.0),
         ("last_step_epsilon", 0.0, 1.0),
         ("first_step_epsilon", 0.0, 1.0),
         ("discount", 0.0, 1.0),
@@ -378,6 +448,9 @@ def check_hyperparameters(hyper: Hyperparameters) -> None:
         ("target_rate", 0.0, 1.0),
         ("dropout", 0.0, 1.0 - 1e-9),
         ("attention_std", 0.0, math.inf),
+        ("query_std", 0.0, math.inf),
+        ("embedding_scale", 0.0, math.inf),
+        ("edge_share", 0.0, 0.5),
         ("grad_clip", 0.0, math.inf),
         ("learning_rate", 0.0, math.inf),
         ("reward_scale", 0.0, math.inf),
@@ -386,6 +459,7 @@ def check_hyperparameters(hyper: Hyperparameters) -> None:
     for name in ("epsilon_spread", "separate_forwards", "act_with_target"):
         if not isinstance(getattr(hyper, name), bool):
             raise TypeError(f"{name}: expected True or False, got {getattr(hyper, name)!r}")
+    _choose("value_scale", hyper.value_scale, VALUE_SCALES)
     _choose("positions", hyper.positions, POSITIONS)
     _choose("lstm_init", hyper.lstm_init, LSTM_INITS)
     for width in hyper.head_widths:

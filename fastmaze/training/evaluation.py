@@ -16,6 +16,7 @@ from fastmaze.specs import TMazeSpec
 from fastmaze.training.checkpoint import CheckpointError, load_checkpoint
 from fastmaze.training.collectors import make_collector
 from fastmaze.training.config import TrainConfig
+from fastmaze.training.data_parallel import ALONE, Processes
 from fastmaze.training.network import build_network
 
 EVAL_SEED: Final = 2**63
@@ -57,11 +58,17 @@ class Evaluator:
     Args:
         config: names the task and the environments' backend.
         num_episodes: greedy episodes of each evaluation.
+        processes: which of how many this is; each plays its share, and all know the result.
     """
 
-    def __init__(self, config: TrainConfig, num_episodes: int) -> None:
-        self.num_episodes = num_episodes
-        self.envs, self.collector = make_collector(config, min(num_episodes, MAX_EVAL_ENVS))
+    def __init__(
+        self, config: TrainConfig, num_episodes: int, processes: Processes = ALONE
+    ) -> None:
+        self.num_episodes, self._processes = num_episodes, processes
+        players = min(num_episodes, MAX_EVAL_ENVS)
+        self._turns = -(-num_episodes // players)
+        mine = processes.share(players)
+        self.envs, self.collector = make_collector(config, mine.stop - mine.start, mine.start)
 
     def evaluate(self, network: QNetwork, seed: int) -> EvalResult:
         """Plays `num_episodes` greedy episodes, without dropout.
@@ -73,11 +80,10 @@ class Evaluator:
         was_training = network.training
         network.eval()
         parts = []
-        turns = -(-self.num_episodes // self.envs.num_envs)
-        for turn in range(turns):
+        for turn in range(self._turns):
             # The first turn seeds, the others go on to the next episode of the same stream.
             played = self.collector.collect(network, seed=seed if turn == 0 else None)
-            parts.append((played.success, played.returns, played.cue_seen))
+            parts += self._processes.gather((played.success, played.returns, played.cue_seen))
         network.train(was_training)
         success, returns, cue_seen = (
             np.concatenate(column)[: self.num_episodes].astype(np.float64)

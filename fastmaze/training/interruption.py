@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import Final, NoReturn
 
@@ -36,11 +37,15 @@ class Interruption:
 
 
 @contextlib.contextmanager
-def interruption() -> Iterator[Interruption]:
+def interruption(echo_seconds: float = 0.0) -> Iterator[Interruption]:
     """Takes note of the first Ctrl-C or SIGTERM, so that a round is never cut in half.
 
     The second one acts at once, as it would have without this. A signal that the process ignores
     (`nohup`, or `&` in a script) stays ignored. Only the main thread can be asked for this.
+
+    Args:
+        echo_seconds: for so long after the first, another is taken for the same one: torchrun
+            passes on what the terminal has sent to each process already.
     """
     asked = Interruption()
     if threading.current_thread() is not threading.main_thread():
@@ -53,15 +58,24 @@ def interruption() -> Iterator[Interruption]:
         for number in caught:
             signal.signal(number, before[number])
 
-    def first(number: int, frame: object) -> None:
-        asked.signal = signal.Signals(number)
-        restore()
+    heard_at = 0.0
+
+    def hear(number: int, frame: object) -> None:
+        nonlocal heard_at
+        if asked.signal is not None:
+            if time.monotonic() - heard_at > echo_seconds:
+                restore()
+                signal.raise_signal(number)
+            return
+        asked.signal, heard_at = signal.Signals(number), time.monotonic()
+        if not echo_seconds:
+            restore()
         # Straight to the terminal: a signal may come in the middle of a print.
         with contextlib.suppress(OSError):
             os.write(2, b"\nfinishing this round, then a checkpoint; again to end at once\n")
 
     for number in caught:
-        signal.signal(number, first)
+        signal.signal(number, hear)
     try:
         yield asked
     finally:

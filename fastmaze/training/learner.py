@@ -6,17 +6,32 @@ import copy
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fastmaze.agents.ddqn import DDQN
 from fastmaze.models.q_network import QNetwork
 from fastmaze.training.checkpoint import Checkpoint, CheckpointError, join_parts
 from fastmaze.training.collectors import make_collector
-from fastmaze.training.config import TrainConfig
+from fastmaze.training.config import SEED_LIMIT, TrainConfig
+from fastmaze.training.data_parallel import ALONE, Processes, ShareOfDraws, name_of
+from fastmaze.training.device_rollout import DeviceCollector, DeviceEpisodes
+from fastmaze.training.memory import MemoryPlan, plan_memory
 from fastmaze.training.network import build_network
-from fastmaze.training.replay import Replay
+from fastmaze.training.replay import Replay, joined_states
 from fastmaze.training.rollout import Episodes, exploration
+from fastmaze.training.update import Update
+
+
+class Outcomes(NamedTuple):
+    """How a round's N episodes went, those of all processes."""
+
+    returns: npt.NDArray[np.float64]
+    """float64 [N]."""
+    success: npt.NDArray[np.bool_]
+    """bool [N]: ended in the goal cell."""
+    cue_seen: npt.NDArray[np.bool_]
+    """bool [N]: visited the oracle."""
 
 
 class UpdateStats(NamedTuple):
@@ -35,29 +50,45 @@ class Learner:
 
     Args:
         config: the run.
+        processes: which of how many this is; all methods but `close` are then called by each.
+        memory: where the replay is and how updates are cut; None to plan it now.
     """
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        processes: Processes = ALONE,
+        memory: MemoryPlan | None = None,
+    ) -> None:
         self.config, self.hyper, self.spec = config, config.hyper, config.spec
-        hyper = self.hyper
-        self.online = build_network(config)
+        self.processes, hyper = processes, self.hyper
+        memory = memory or plan_memory(config, processes.size)
+        self.online = build_network(config, recompute=memory.update.recompute)
         self.target = copy.deepcopy(self.online).requires_grad_(False)
-        self.optimizer = torch.optim.Adam(
-            self.online.parameters(),
-            lr=hyper.learning_rate,
-            betas=(0.9, hyper.adam_beta2),
-            fused=True,
+        self.update = Update(
+            config,
+            self.online,
+            self.target,
+            micro_batch_size=memory.update.micro_batch_size,
+            processes=processes,
         )
-        self.algorithm = DDQN(
-            discount=hyper.discount,
-            trace=hyper.trace,
-            n_step=hyper.n_step,
-            reward_scale=hyper.reward_scale,
-            separate_forwards=hyper.separate_forwards,
+        if processes.several:
+            # Equal weights so far; from here on dropout, which each process draws for itself.
+            torch.manual_seed(config.seed + SEED_LIMIT * processes.rank)
+        self._mine = processes.share(hyper.num_envs)
+        self.envs, self.collector = make_collector(
+            config, self._mine.stop - self._mine.start, self._mine.start
         )
-        self.envs, self.collector = make_collector(config, hyper.num_envs)
         self.envs.reset(seed=config.seed)
-        self.replay = Replay(self.spec, config.replay_episodes, config.device)
+        self.replay = Replay(
+            self.spec,
+            config.replay_episodes,
+            config.device,
+            storage=memory.replay_device,
+            balance=hyper.replay_balance,
+            num_envs=hyper.num_envs,
+            processes=processes,
+        )
         self.rng = np.random.default_rng(config.seed)
         self.round = 0
         """Rounds done."""
@@ -73,13 +104,25 @@ class Learner:
         """The network that is evaluated and kept."""
         return self.target if self.hyper.act_with_target else self.online
 
-    def collect(self) -> Episodes:
+    def collect(self) -> Outcomes:
         """One episode of every environment, kept in the replay."""
         self.online.train()
-        episodes = self.collector.collect(self.online, epsilon=self._epsilon(), rng=self.rng)
-        self.replay.add(episodes.obs, episodes.actions, episodes.rewards)
+        epsilon, rng = self._epsilon(), self.rng
+        if self.processes.several:
+            epsilon = epsilon[:, self._mine]
+            rng = ShareOfDraws(rng.bit_generator, self.processes)
+        played: Episodes | DeviceEpisodes
+        if isinstance(self.collector, DeviceCollector):
+            played = self.collector.collect_tensors(self.online, epsilon=epsilon, rng=rng)
+        else:
+            played = self.collector.collect(self.online, epsilon=epsilon, rng=rng)
+        how = (played.returns, played.success, played.cue_seen)
+        mine = Outcomes(*(torch.as_tensor(x).cpu().numpy() for x in how))
+        parts = self.processes.gather(mine)
+        outcomes = Outcomes(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+        self.replay.add(played.obs, played.actions, played.rewards, outcomes.success)
         self.round += 1
-        return episodes
+        return outcomes
 
     def _epsilon(self) -> np.ndarray[Any, np.dtype[np.float64]]:
         """Chance of a random action in the next round, float64 [T, N]."""
@@ -104,11 +147,17 @@ class Learner:
         """One round's updates."""
         self.online.train()
         self.target.train()
-        stats = [self._update() for _ in range(self.hyper.updates_per_round)]
+        stats = []
+        for _ in range(self.hyper.updates_per_round):
+            batch = self.replay.sample(self.hyper.batch_size, self.rng)
+            stats.append(self.update(batch, self._learning_rate()))
+            self.updates += 1
         if not stats:
             return UpdateStats(0.0, 0.0, 0.0, 0.0)
         # Brought to the CPU once a round: the updates themselves never wait for a device.
-        return UpdateStats(*torch.stack(stats).mean(dim=0).tolist())
+        means = torch.stack(stats).mean(dim=0)
+        means[:3] = self.processes.sum(means[:3])  # each has its share; the norm is everyone's
+        return UpdateStats(*means.tolist())
 
     def settle(self, solved_in_a_row: int) -> None:
         """Hears of each evaluation of the acting network; holds on to a solution.
@@ -133,24 +182,6 @@ class Learner:
             self.online.load_state_dict(self.solution)
             self.target.load_state_dict(self.solution)
 
-    def _update(self) -> Tensor:
-        hyper = self.hyper
-        batch = self.replay.sample(hyper.batch_size, self.rng)
-        loss = self.algorithm.loss(self.online, self.target, batch)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.loss.backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(
-            self.online.parameters(), hyper.grad_clip or float("inf")
-        )
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate()
-        self.optimizer.step()
-        self.updates += 1
-        with torch.no_grad():
-            for slow, fast in zip(self.target.parameters(), self.online.parameters(), strict=True):
-                slow.lerp_(fast, hyper.target_rate)
-        return torch.stack([loss.loss.detach(), loss.q_mean, loss.target_mean, norm])
-
     def _learning_rate(self) -> float:
         """Up during the warm-up, then down in a line until the budget's end, or a solution."""
         hyper = self.hyper
@@ -164,9 +195,18 @@ class Learner:
         return hyper.learning_rate * share
 
     def get_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """All there is to know to go on bit for bit: tensors, and values for JSON."""
+        """All there is to know to go on bit for bit: tensors, and values for JSON.
+
+        Of several processes, the first one's holds what all of them have; the others' does not.
+        """
         names = [name for name, _ in self.online.named_parameters()]
-        adam = self.optimizer.state_dict()["state"]
+        adam = self.update.optimizer.state_dict()["state"]
+        replay = self.replay.get_state()
+        if self.processes.several:
+            replay = {name: value.cpu() for name, value in replay.items()}
+        replays = self.processes.gather_first(replay)
+        envs = self.processes.gather_first(torch.from_numpy(self.envs.get_state()))
+        random = self.processes.gather_first(torch.get_rng_state())
         tensors = join_parts(
             online=self.online.state_dict(),
             target=self.target.state_dict(),
@@ -176,14 +216,15 @@ class Learner:
                 for i, name in enumerate(names)
                 for key, value in adam.get(i, {}).items()
             },
-            replay={k: torch.from_numpy(v) for k, v in self.replay.get_state().items()},
-            envs={"state": torch.from_numpy(self.envs.get_state())},
-            random={"torch": torch.get_rng_state()},
+            replay=joined_states(replays) if replays else {},
+            **{name_of("envs", rank): {"state": state} for rank, state in enumerate(envs)},
+            **{name_of("random", rank): {"torch": state} for rank, state in enumerate(random)},
         )
         values = {
             "round": self.round,
             "updates": self.updates,
             "setbacks": self.setbacks,
+            "processes": self.processes.size,
             "numpy": self.rng.bit_generator.state,
         }
         return tensors, values
@@ -192,9 +233,15 @@ class Learner:
         """Goes on from what `get_state` returned, as read from a checkpoint.
 
         Raises:
-            CheckpointError: something is missing, or has another shape.
+            CheckpointError: something is missing, or has another shape; or another number of
+                processes wrote it.
         """
-        values = checkpoint.metadata["learner"]
+        values, rank = checkpoint.metadata["learner"], self.processes.rank
+        if (before := values.get("processes", 1)) != self.processes.size:
+            raise CheckpointError(
+                f"WORLD_SIZE: expected {before}, the number of processes that trained this run "
+                f"before, got {self.processes.size}; " + _how_to_start(before)
+            )
         names = [name for name, _ in self.online.named_parameters()]
         adam: dict[int, dict[str, Tensor]] = {}
         for key, tensor in checkpoint.part("adam").items():
@@ -204,11 +251,11 @@ class Learner:
             self.online.load_state_dict(checkpoint.part("online"))
             self.target.load_state_dict(checkpoint.part("target"))
             self.solution = checkpoint.part("solution")
-            groups = self.optimizer.state_dict()["param_groups"]
-            self.optimizer.load_state_dict({"state": adam, "param_groups": groups})
-            self.replay.set_state({k: v.numpy() for k, v in checkpoint.part("replay").items()})
-            self.envs.set_state(checkpoint.tensors["envs/state"].numpy())
-            torch.set_rng_state(checkpoint.tensors["random/torch"])
+            groups = self.update.optimizer.state_dict()["param_groups"]
+            self.update.load_optimizer({"state": adam, "param_groups": groups})
+            self.replay.set_state(checkpoint.part("replay"))
+            self.envs.set_state(checkpoint.part(name_of("envs", rank))["state"].numpy())
+            torch.set_rng_state(checkpoint.part(name_of("random", rank))["torch"])
         except (RuntimeError, KeyError, ValueError) as error:
             raise CheckpointError(
                 f"checkpoint: does not fit this configuration ({error})"
@@ -220,3 +267,9 @@ class Learner:
     def close(self) -> None:
         """Ends the environments."""
         self.envs.close()
+
+
+def _how_to_start(processes: int) -> str:
+    if processes == 1:
+        return "resume without torchrun: fastmaze train --resume …"
+    return f"resume with torchrun --nproc-per-node={processes} -m fastmaze train --resume …"

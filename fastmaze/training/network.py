@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from fastmaze.models.embedders import StepEmbedder
 from fastmaze.models.encoder import SequenceEncoder
 from fastmaze.models.gpt import GPT
@@ -11,10 +13,21 @@ from fastmaze.specs import NUM_ACTIONS
 from fastmaze.training.config import TrainConfig
 
 
-def build_network(config: TrainConfig) -> QNetwork:
-    """The Q-network of a run, with initial weights from PyTorch's global random numbers."""
+def build_network(config: TrainConfig, *, recompute: bool = False) -> QNetwork:
+    """The Q-network of a run, with initial weights from PyTorch's global random numbers.
+
+    Args:
+        config: the run.
+        recompute: see `GPT`.
+    """
     hyper, spec = config.hyper, config.spec
-    embedder = StepEmbedder(spec.obs_dim, NUM_ACTIONS, hyper.obs_width, hyper.action_width)
+    embedder = StepEmbedder(
+        spec.obs_dim,
+        NUM_ACTIONS,
+        hyper.obs_width,
+        hyper.action_width,
+        scale=hyper.embedding_scale,
+    )
     encoder: SequenceEncoder
     if config.model == "gpt":
         encoder = GPT(
@@ -26,7 +39,9 @@ def build_network(config: TrainConfig) -> QNetwork:
             max_length=spec.episode_length + 1,
             dropout=hyper.dropout,
             attention_std=hyper.attention_std,
+            query_std=hyper.query_std,
             attention_impl=config.attention_impl,
+            recompute=recompute,
         )
     else:
         encoder = LSTM(
@@ -36,5 +51,6 @@ def build_network(config: TrainConfig) -> QNetwork:
             init=hyper.lstm_init,
             memory_length=spec.episode_length,
         )
-    network = QNetwork(embedder, encoder, NUM_ACTIONS, hyper.head_widths)
+    dtype = getattr(torch, config.compute_dtype)
+    network = QNetwork(embedder, encoder, NUM_ACTIONS, hyper.head_widths, dtype)
     return network.to(config.device)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from fastmaze.agents.ddqn import ValueScale
 from fastmaze.models.gpt import Positions
 from fastmaze.models.lstm import LSTMInit
 from fastmaze.specs import TMazeSpec
@@ -30,6 +31,8 @@ class Hyperparameters:
     action_width: int
     head_widths: tuple[int, ...]
     positions: Positions
+    embedding_scale: float
+    query_std: float
     attention_std: float
     lstm_init: LSTMInit
     dropout: float
@@ -39,6 +42,8 @@ class Hyperparameters:
     trace: float
     n_step: int
     reward_scale: float
+    value_scale: ValueScale
+    edge_share: float
     learning_rate: float
     adam_beta2: float
     warmup_updates: int
@@ -54,6 +59,7 @@ class Hyperparameters:
     random_episodes: int
     updates_per_round: int
     replay_steps: int
+    replay_balance: float
     epsilon: float
     epsilon_spread: bool
     epsilon_anneal: float
@@ -72,31 +78,35 @@ def default(spec: TMazeSpec, model: ModelName) -> Hyperparameters:
     gpt = model == "gpt"
     T = spec.episode_length
     fetch = spec.oracle_length > 0
-    rounds = 96 if fetch else 64
+    rounds = (192 if fetch else 128) if gpt else (96 if fetch else 64)
     rounds = math.ceil(rounds * max(1.0, math.sqrt(T / 51)))
     return Hyperparameters(
         width=128,
         num_layers=1,
-        num_heads=1,
+        num_heads=4 if gpt else 1,
         obs_width=64,
         action_width=64,
         head_widths=(256, 256),
         positions="none",
-        attention_std=0.16,
+        embedding_scale=4.0 if gpt else 1.0,
+        query_std=0.16,
+        attention_std=0.08,
         lstm_init="chrono",
         dropout=0.0,
         separate_forwards=False,
         act_with_target=True,
-        discount=1.0 if fetch else 0.9,
+        discount=1.0 if fetch else 0.0 if gpt else 0.9,
         trace=1.0 if fetch else 0.0,
         n_step=1,
-        reward_scale=T / 10,
-        learning_rate=(3e-4 if fetch else 4e-4) if gpt else 5e-4,
+        reward_scale=float(spec.corridor_length) if gpt else T / 10,
+        value_scale="symlog" if gpt else "linear",
+        edge_share=0.04 if gpt else 0.0,
+        learning_rate=1e-3 if gpt else 5e-4,
         adam_beta2=0.95 if gpt else 0.999,
         warmup_updates=20,
         final_learning_rate=0.1 if gpt else 1.0,
         stop_after_solved=5,
-        settle_after=1 if gpt else 2,
+        settle_after=1 if gpt and not fetch else 2,
         settled_learning_rate=0.01,
         grad_clip=1.0,
         target_rate=0.02,
@@ -104,8 +114,9 @@ def default(spec: TMazeSpec, model: ModelName) -> Hyperparameters:
         num_envs=32,
         num_episodes=32 * rounds,
         random_episodes=64,
-        updates_per_round=16 if gpt else 32,
+        updates_per_round=8 if gpt else 32,
         replay_steps=max(1_000_000, 1_000 * T),
+        replay_balance=0.0,
         epsilon=min(1.0, 2 / T),
         epsilon_spread=True,
         epsilon_anneal=0.0,
@@ -138,6 +149,8 @@ def paper(spec: TMazeSpec, model: ModelName) -> Hyperparameters:
         action_width=64 if gpt else 16,
         head_widths=(256, 256),
         positions="sinusoidal",
+        embedding_scale=1.0,
+        query_std=0.02,
         attention_std=0.02,
         lstm_init="orthogonal",
         dropout=0.1 if gpt else 0.0,
@@ -147,6 +160,8 @@ def paper(spec: TMazeSpec, model: ModelName) -> Hyperparameters:
         trace=0.0,
         n_step=1,
         reward_scale=1.0,
+        value_scale="linear",
+        edge_share=0.0,
         learning_rate=3e-4,
         adam_beta2=0.999,
         warmup_updates=0,
@@ -162,6 +177,7 @@ def paper(spec: TMazeSpec, model: ModelName) -> Hyperparameters:
         random_episodes=10,
         updates_per_round=math.ceil(0.25 * T),
         replay_steps=max(1_000_000, 1_000 * T),
+        replay_balance=0.0,
         epsilon=1 / T,
         epsilon_spread=False,
         epsilon_anneal=0.1,

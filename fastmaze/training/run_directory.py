@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -71,16 +73,19 @@ def write_config(run_dir: Path, config: TrainConfig) -> None:
 
 
 def check_free(config: TrainConfig) -> None:
-    """Refuses a directory that was asked for and holds files, before any work.
+    """Refuses a directory that was asked for and holds files or cannot be made, before any work.
 
     Raises:
-        ValueError: it does, or it cannot be read.
+        ValueError: so it is, or it cannot be read.
     """
     run_dir = config.run_dir
     if run_dir is None:
         return
     try:
         held = {path.name for path in run_dir.iterdir()} if run_dir.exists() else set()
+        above = next(path for path in (run_dir, *run_dir.absolute().parents) if path.exists())
+        if not os.access(above, os.W_OK) or not above.is_dir():
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         raise _not_writable(run_dir, error) from error
     if held - _BEFORE_THE_CONFIG:

@@ -35,6 +35,29 @@ def check_device(name: str) -> torch.device:
     return device
 
 
+def check_compute_dtype(config: TrainConfig) -> None:
+    """Refuses bfloat16 where it is no faster than float32, or not there at all.
+
+    Raises:
+        ValueError: so it is.
+    """
+    if config.compute_dtype != "bfloat16":
+        return
+    device = torch.device(config.device)
+    if device.type != "cuda":
+        raise ValueError(
+            f"compute_dtype: bfloat16 expected a GPU, got device {config.device!r}: most CPUs have "
+            "no products of it and would only round more, at more cost; use float32"
+        )
+    capability = torch.cuda.get_device_capability(device)
+    if torch.version.cuda is None or capability < (8, 0):
+        raise ValueError(
+            "compute_dtype: bfloat16 expected an NVIDIA GPU of compute capability 8.0 or newer, "
+            f"got {torch.cuda.get_device_name(device)} ({'.'.join(map(str, capability))}); use "
+            "float32"
+        )
+
+
 @contextlib.contextmanager
 def torch_settings(config: TrainConfig) -> Iterator[None]:
     """Threads, random numbers and precision of PyTorch; the caller gets its own back."""

@@ -6,22 +6,24 @@ import contextlib
 import dataclasses
 import time
 from pathlib import Path
+from typing import Final
 
 import torch
 
 from fastmaze.training.checkpoint import Checkpoint, join_parts, save_checkpoint
 from fastmaze.training.checkpoint_series import CheckpointPace, CheckpointSeries
 from fastmaze.training.config import TrainConfig
+from fastmaze.training.data_parallel import Processes, meet, name_of
 from fastmaze.training.divergence import check_finite
 from fastmaze.training.evaluation import EVAL_SEED, SOLVED, EvalResult, Evaluator
-from fastmaze.training.interruption import interruption
-from fastmaze.training.learner import Learner
+from fastmaze.training.free_memory import free_memory
+from fastmaze.training.interruption import Interruption, interruption
+from fastmaze.training.learner import Learner, Outcomes
 from fastmaze.training.logging import Line, RunLog, read_log
+from fastmaze.training.memory import plan_memory
 from fastmaze.training.progress import Progress
-from fastmaze.training.replay import replay_bytes
 from fastmaze.training.result import TrainResult
 from fastmaze.training.resuming import Start, Tally, find_start, versions, with_budget
-from fastmaze.training.rollout import Episodes
 from fastmaze.training.run_directory import (
     BEST_FILE,
     check_free,
@@ -31,11 +33,15 @@ from fastmaze.training.run_directory import (
     write_config,
 )
 from fastmaze.training.torch_settings import (
+    check_compute_dtype,
     check_device,
     generator_state,
     set_generator_state,
     torch_settings,
 )
+
+ECHO_SECONDS: Final = 5.0
+"""A signal may come twice, from the terminal and from torchrun, this far apart."""
 
 
 def train(
@@ -59,44 +65,65 @@ def train(
     Returns:
         What came of it; the rest is in the run's directory.
 
+    Where torchrun started several processes, each calls this; see `data_parallel`.
+
     Raises:
-        ValueError: there is no such device; the directory is in use or cannot be written; or
-            (resuming) the checkpoint belongs to another configuration or version, or is damaged.
-            Nothing has been written over.
+        ValueError: there is no such device; the run does not fit the memory; the directory is in
+            use or cannot be written; or (resuming) the checkpoint belongs to another configuration
+            or version, or is damaged. Nothing has been written over.
         FileNotFoundError: resuming, but there is nothing to resume.
         DivergedError: the loss or the weights are not finite any more.
         OSError: the disk is full. This and the one above leave the last checkpoint as it was.
     """
     began = time.perf_counter()
     device = check_device(config.device)
+    check_compute_dtype(config)
     with contextlib.ExitStack() as stack:
+        processes = stack.enter_context(meet(config))
+        progress = progress and processes.first
         stack.enter_context(torch_settings(config))
         torch.manual_seed(config.seed)
         start = None
         if resume:
             run_dir = config.directory
             before = read_config(run_dir)
-            stack.enter_context(locked(run_dir))
+            if processes.first:
+                stack.enter_context(locked(run_dir))
             series = CheckpointSeries(run_dir, config.keep_checkpoints)
             start = find_start(config, run_dir, series, allow_other_version=allow_other_version)
-        else:
+        elif processes.first:
             check_free(config)
-        learner = Learner(config)
+        memory = plan_memory(config, processes.size)
+        memory.check(
+            {name: free_memory(name) // _sharing(name, processes) for name in memory.devices}
+        )
+        if progress:
+            print(memory.describe(), flush=True)
+        learner = Learner(config, processes, memory)
         stack.callback(learner.close)
-        evaluator = Evaluator(config, config.eval_episodes)
+        evaluator = Evaluator(config, config.eval_episodes, processes)
         stack.callback(evaluator.close)
         if start is not None:
             learner.set_state(start.checkpoint)
-            set_generator_state(device, start.checkpoint.part("generator"))
+            generator = start.checkpoint.part(name_of("generator", processes.rank))
+            set_generator_state(device, generator)
         if not resume:
             # Last: whatever fails before this leaves nothing behind.
-            run_dir = stack.enter_context(new_directory(config))
+            run_dir = config.directory
+            if processes.first:
+                run_dir = stack.enter_context(new_directory(config))
+            run_dir = processes.from_first(run_dir)
             series = CheckpointSeries(run_dir, config.keep_checkpoints)
-        if not resume or before.hyper != config.hyper:
+        if processes.first and (not resume or before.hyper != config.hyper):
             write_config(run_dir, config)
         run = _Run(config, run_dir, series, learner, evaluator, start, progress, began)
         stack.callback(run.close)
         return run.go()
+
+
+def _sharing(device: str, processes: Processes) -> int:
+    """How many processes share a device's memory: each has its own GPU."""
+    return processes.on_host if device == "cpu" else 1
 
 
 def resume_training(
@@ -149,13 +176,16 @@ class _Run:
     ) -> None:
         self.config, self.run_dir, self.series = config, run_dir, series
         self.learner, self.evaluator = learner, evaluator
+        self.processes = learner.processes
         self.tally = Tally() if start is None else start.tally
         self.notes = [] if start is None else start.notes
         self.first_round = learner.round
         self.saved_round: int | None = None if start is None else learner.round
         """Round of the last checkpoint."""
         self.pace = CheckpointPace(config.checkpoint_seconds, config.checkpoint_every)
-        self.log = RunLog(run_dir, self.tally.log_position, learner.round + 1)
+        self.log: RunLog | None = None
+        if self.processes.first:
+            self.log = RunLog(run_dir, self.tally.log_position, learner.round + 1)
         self.progress = Progress(config.num_rounds, learner.round, progress)
         self.began = began
         self.started = time.perf_counter() - self.tally.seconds
@@ -163,23 +193,26 @@ class _Run:
     def go(self) -> TrainResult:
         """All rounds that are left, and the end."""
         self._say_hello()
-        with interruption() as asked:
+        with interruption(ECHO_SECONDS if self.processes.several else 0.0) as asked:
             try:
                 if self.saved_round is None or self.notes:
                     self._save()
-                while not (self._done or self._late or asked):
+                while not (self._done or self._leaving(asked)):
                     line = self._round()
-                    self.log.write(line)
+                    if self.log is not None:
+                        self.log.write(line)
                     self.progress.update(line)
-                    if self.pace.due(self.learner.round):
+                    if self.processes.from_first(self.pace.due(self.learner.round)):
                         self._save()
                 if self.saved_round != self.learner.round:
                     self._save()
             except OSError as error:
                 raise self._advise(error) from error
         self.progress.close()
-        if asked:
-            print(f"interrupted; go on with: fastmaze train --resume {self.run_dir}", flush=True)
+        if self._agree(asked):  # also waits for the first to have written the checkpoint
+            if self.processes.first:
+                say = f"interrupted; go on with: fastmaze train --resume {self.run_dir}"
+                print(say, flush=True)
             asked.leave()
         if not self._done:
             self.progress.note(f"stopped after max_minutes, {self.config.max_minutes:g}")
@@ -202,6 +235,18 @@ class _Run:
         if minutes is None or self.learner.round == self.first_round:
             return False
         return time.perf_counter() - self.began >= 60.0 * minutes
+
+    def _leaving(self, asked: Interruption) -> bool:
+        """Whether to end early: all processes do if one is late, or was asked to."""
+        late = any(self.processes.gather(self._late))
+        return self._agree(asked) or late
+
+    def _agree(self, asked: Interruption) -> bool:
+        """Whether any process was asked to end before this; waits for all."""
+        signals = [number for number in self.processes.gather(asked.signal) if number is not None]
+        if signals:
+            asked.signal = signals[0]
+        return bool(signals)
 
     def _round(self) -> Line:
         """Collects, learns, and evaluates when it is time."""
@@ -229,7 +274,7 @@ class _Run:
         line["seconds"] = round(self._seconds, 3)
         return line
 
-    def _line(self, episodes: Episodes) -> Line:
+    def _line(self, episodes: Outcomes) -> Line:
         hyper, learner = self.config.hyper, self.learner
         played = learner.round * hyper.num_envs
         return {
@@ -265,11 +310,18 @@ class _Run:
     def _save(self) -> None:
         """The checkpoint; the log is on the disk before it, for the checkpoint counts on it."""
         began = time.perf_counter()
-        self.log.sync()
-        self.tally.seconds = self._seconds
-        self.tally.log_position = self.log.position
         tensors, values = self.learner.get_state()
-        tensors |= join_parts(generator=generator_state(torch.device(self.config.device)))
+        generator = generator_state(torch.device(self.config.device))
+        generators = self.processes.gather_first(generator)
+        self.tally.seconds = self._seconds
+        if self.log is None:
+            self.saved_round = self.learner.round
+            return
+        self.log.sync()
+        self.tally.log_position = self.log.position
+        tensors |= join_parts(
+            **{name_of("generator", rank): state for rank, state in enumerate(generators)}
+        )
         metadata = {
             "config": self.config.to_json(),
             "versions": versions(),
@@ -281,6 +333,8 @@ class _Run:
         self.pace.saved(time.perf_counter() - began)
 
     def _save_best(self) -> None:
+        if not self.processes.first:
+            return
         name = "target" if self.config.hyper.act_with_target else "online"
         tensors = join_parts(**{name: self.learner.acting.state_dict()})
         metadata = {"config": self.config.to_json(), "success": self.tally.best_success}
@@ -302,13 +356,17 @@ class _Run:
             error.filename,
         )
 
+    @property
+    def _by_many(self) -> str:
+        size = self.processes.size
+        return f"by {size} processes, " if size > 1 else ""
+
     def _say_hello(self) -> None:
         config, hyper = self.config, self.config.hyper
-        size = replay_bytes(config.spec, config.replay_episodes) / 2**20
         self.progress.note(
             f"{config.task} of length {config.length}, {config.model}, {hyper.num_episodes:,} "
-            f"episodes in {config.num_rounds:,} rounds, replay of {size:,.1f} MiB, "
-            f"in {self.run_dir}"
+            f"episodes in {config.num_rounds:,} rounds, "
+            f"{self._by_many}in {self.run_dir}"
         )
         for note in self.notes:
             self.progress.note(note)
@@ -344,4 +402,5 @@ class _Run:
     def close(self) -> None:
         """Closes the files."""
         self.progress.close()
-        self.log.close()
+        if self.log is not None:
+            self.log.close()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fastmaze.agents.ddqn import DDQN, Batch
+from fastmaze.agents.ddqn import DDQN, Batch, symexp, symlog
 
 B, T, D, A = 5, 9, 2, 4
 
@@ -172,3 +172,54 @@ def test_the_loss_is_the_mean_squared_error() -> None:
     ]
     torch.testing.assert_close(result.loss, torch.stack(errors).mean())
     torch.testing.assert_close(result.target_mean, y[batch.mask].mean())
+
+
+@pytest.mark.parametrize("options", [{"trace": 0.7}, {"trace": 0.0}, {"n_step": 3}])
+def test_symlog_values_stand_for_returns(options: dict[str, Any]) -> None:
+    """Networks that predict symlog get the symlog of the targets that linear ones get."""
+    torch.manual_seed(4)
+    q_next, q_target = random_values()
+    batch = greedy_actions(random_batch([9, 3, 9, 2, 7]), q_next, every=4)
+    linear = DDQN(discount=0.9, reward_scale=40.0, **options)
+    squashed = DDQN(discount=0.9, reward_scale=40.0, value_scale="symlog", **options)
+    expected = symlog(linear.targets(batch, q_next, q_target))
+    y = squashed.targets(batch, q_next, symlog(q_target))
+    torch.testing.assert_close(y[batch.mask], expected[batch.mask])
+
+
+def test_symlog_is_undone_by_symexp() -> None:
+    x = torch.tensor([-1e4, -1.0, -1e-8, 0.0, 0.5, 3e5], dtype=torch.float64)
+    torch.testing.assert_close(symexp(symlog(x)), x)
+    torch.testing.assert_close(symlog(x)[-1], torch.tensor(3e5 + 1).double().log())
+    assert symexp(torch.tensor([-1e3, 1e3])).isfinite().all(), "a wild guess stays finite"
+
+
+@pytest.mark.parametrize("value_scale", ["linear", "symlog"])
+def test_without_a_future_the_rewards_are_the_targets(value_scale: Any) -> None:
+    torch.manual_seed(5)
+    online, target, batch = Net(), Net(), random_batch([9, 4, 9, 1, 9])
+    algo = DDQN(discount=0.0, reward_scale=3.0, value_scale=value_scale)
+    result = algo.loss(online, target, batch)
+    assert not target.calls
+    q = online(batch.obs, batch.actions)[:, :-1].gather(2, batch.actions[..., None])[..., 0]
+    y = symlog(3 * batch.rewards) if value_scale == "symlog" else 3 * batch.rewards
+    torch.testing.assert_close(result.loss, (q - y)[batch.mask].square().mean())
+
+
+def test_first_and_last_steps_have_their_share_of_the_loss() -> None:
+    """Also where episodes are padded; one too short to have inner steps counts evenly."""
+    torch.manual_seed(6)
+    online, target = Net(), Net()
+    lengths = [9, 5, 2, 9, 1]
+    batch = random_batch(lengths)
+    algo = DDQN(discount=0.9, edge_share=0.3)
+    result = algo.loss(online, target, batch)
+    q = online(batch.obs, batch.actions)
+    y = algo.targets(batch, q[:, 1:], target(batch.obs, batch.actions)[:, 1:])
+    error = (q[:, :-1].gather(2, batch.actions[..., None])[..., 0] - y).square()
+    total = torch.zeros((), dtype=torch.float64)
+    for b, n in enumerate(lengths):
+        inner = error[b, 1 : n - 1].mean() if n > 2 else 0.0
+        edges = error[b, 0] + error[b, n - 1]
+        total += n * (0.3 * edges + 0.4 * inner) if n > 2 else error[b, :n].sum()
+    torch.testing.assert_close(result.loss, total / sum(lengths))

@@ -199,8 +199,12 @@ def test_one_update_is_the_papers(
         assert error <= 1e-6 * max(largest, 1e-3), name
         # Adam's first step moves by g / (|g| + 1e-8), whatever its averages' rates.
         stepped = online[name].detach() - LEARNING_RATE * expected / (expected.abs() + 1e-8)
-        torch.testing.assert_close(parameter.detach(), stepped, rtol=0, atol=1e-6)
-        slow = (1 - TARGET_RATE) * target[name] + TARGET_RATE * stepped
+        # Where a gradient is about as small as that, the step says more of its rounding.
+        clear = expected.abs() > 1e-6
+        torch.testing.assert_close(parameter.detach()[clear], stepped[clear], rtol=0, atol=1e-6)
+        moved = (parameter - online[name]).detach().abs()
+        assert moved.max() <= 1.001 * LEARNING_RATE
+        slow = (1 - TARGET_RATE) * target[name] + TARGET_RATE * parameter.detach()
         moved = dict(learner.target.named_parameters())[name]
         torch.testing.assert_close(moved.detach(), slow, rtol=0, atol=1e-8)
 

@@ -47,7 +47,8 @@ def make(tmp_path: Path) -> Iterator[Callable[..., Learner]]:
     def make(**changes: Any) -> Learner:
         torch.manual_seed(0)
         small: dict[str, Any] = {"length": 7, "width": 32, "batch_size": 4, "num_envs": 3}
-        config = TrainConfig(**{**small, "updates_per_round": 1, "run_dir": tmp_path, **changes})
+        small |= {"discount": 0.9, "updates_per_round": 1, "run_dir": tmp_path}
+        config = TrainConfig(**{**small, **changes})
         learners.append(Learner(config))
         fill_replay(learners[-1])
         return learners[-1]
@@ -78,6 +79,7 @@ class Diary(Recorder):
     [
         ({}, ONLINE + TARGET),
         ({"dropout": 0.1}, ONLINE + TARGET),
+        ({"discount": 0.0}, ONLINE),
         ({"separate_forwards": True}, ONLINE + ONLINE + TARGET),
     ],
 )
@@ -129,7 +131,7 @@ def test_taking_apart_changes_nothing_and_leaves_nothing(make: Callable[..., Lea
     same = zip(plain.online.parameters(), hooked.online.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in same)
     assert vars(gpt)["causal_attention"] is attention
-    assert hooked.algorithm == plain.algorithm
+    assert hooked.update.algorithm == plain.update.algorithm
     noted = len(diary.order)
     hooked.collect()
     hooked.learn()
@@ -197,7 +199,7 @@ def test_traffic_and_kept_activations_grow_with_the_length(
         learner.online.train()
         batch = learner.replay.sample(4, learner.rng)
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-            learner.algorithm.loss(learner.online, learner.target, batch)
+            learner.update.algorithm.loss(learner.online, learner.target, batch)
         return sum(traffic.bytes.values()), sum(kept)
 
     small, large = amounts(128), amounts(256)

@@ -32,7 +32,7 @@ def one_update(config: TrainConfig) -> dict[str, Tensor]:
         learner.target.train()
         batch = learner.replay.sample(config.hyper.batch_size, learner.rng)
         torch.manual_seed(5)
-        loss = learner.algorithm.loss(learner.online, learner.target, batch).loss
+        loss = learner.update.algorithm.loss(learner.online, learner.target, batch).loss
         loss.backward()  # type: ignore[no-untyped-call]
         gradients = {f"d {n}": p.grad for n, p in learner.online.named_parameters() if "qkv" in n}
         assert all(gradient.abs().max() > 0 for gradient in gradients.values())

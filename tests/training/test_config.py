@@ -49,6 +49,7 @@ def test_paper_preset_holds_the_published_values(task: str, length: int, episode
         head_widths=(256, 256), positions="sinusoidal", attention_std=0.02, dropout=0.1,
         separate_forwards=True,
         act_with_target=False, discount=0.99, trace=0.0, n_step=1, reward_scale=1.0,
+        value_scale="linear", edge_share=0.0, query_std=0.02, embedding_scale=1.0,
         learning_rate=3e-4, warmup_updates=0, final_learning_rate=1.0, settle_after=0,
         settled_learning_rate=1.0, stop_after_solved=0, grad_clip=0.0,
         target_rate=0.005, batch_size=64, num_envs=1, random_episodes=10, epsilon=1 / T,
@@ -93,6 +94,17 @@ def test_the_dial_moves_what_depends_on_it() -> None:
 def test_json_and_back(config: TrainConfig) -> None:
     text = json.dumps(config.to_json())
     assert TrainConfig.from_json(json.loads(text)) == config
+
+
+def test_what_was_decided_outlives_the_preset() -> None:
+    """A run of a version with other defaults keeps its network and its settings."""
+    saved = TrainConfig(length=20).to_json()
+    saved["hyper"] |= {"num_heads": 2, "head_widths": [32], "reward_scale": 7.5}
+    config = TrainConfig.from_json(saved)
+    assert (config.hyper.num_heads, config.hyper.head_widths) == (2, (32,))
+    assert config.hyper == dataclasses.replace(
+        TrainConfig(length=20).hyper, num_heads=2, head_widths=(32,), reward_scale=7.5
+    )
 
 
 def test_a_newer_versions_field_is_refused() -> None:

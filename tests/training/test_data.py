@@ -150,10 +150,39 @@ def test_sampling_from_an_empty_replay_is_refused() -> None:
 
 def test_observations_are_kept_in_the_smallest_type_that_holds_them() -> None:
     """A corridor beyond 127 or 32,767 cells must not wrap around."""
-    assert smallest_integer((0.0, -1.0), (1.0, 1.0)) is np.int8
-    for length, dtype in ((126, np.int8), (128, np.int16), (32_767, np.int16), (32_768, np.int32)):
+    assert smallest_integer((0.0, -1.0), (1.0, 1.0)) == torch.int8
+    types = ((126, torch.int8), (128, torch.int16), (32_767, torch.int16), (32_768, torch.int32))
+    for length, dtype in types:
         spec = make_spec("TMaze", corridor_length=length)
         assert Replay(spec, 1).obs.dtype == dtype
         T = spec.episode_length
-        size = np.dtype(dtype).itemsize * (T + 1) * 3 + T + 4 * T
+        size = dtype.itemsize * (T + 1) * 3 + T + 4 * T
         assert replay_bytes(spec, 1) == size
+
+
+def test_a_balanced_batch_holds_its_share_of_successes() -> None:
+    """Once there are any; without, and with balance 0, it is the same draw as ever."""
+    spec = make_spec("PassiveTMaze", length=2)
+    plain, balanced = Replay(spec, 20), Replay(spec, 20, balance=0.25)
+
+    def add(numbers: range, successes: set[int]) -> None:
+        marks = np.array(numbers, np.float32)
+        rewards = np.broadcast_to(marks, (3, len(marks)))
+        episodes = (np.zeros((4, len(marks), 2), np.float32), np.zeros((3, len(marks)), np.uint8))
+        success = np.array([number in successes for number in numbers])
+        plain.add(*episodes, rewards, success)
+        balanced.add(*episodes, rewards, success)
+
+    def drawn(replay: Replay) -> list[float]:
+        return replay.sample(40, np.random.default_rng(1)).rewards[:, 0].tolist()
+
+    add(range(10), set())
+    assert drawn(balanced) == drawn(plain)
+    add(range(10, 20), {12, 15})
+    assert set(drawn(balanced)[:10]) == {12, 15}
+    assert drawn(balanced)[10:] == drawn(plain)[10:]
+    other = Replay(spec, 20, balance=0.25)
+    other.set_state(balanced.get_state())
+    assert drawn(other) == drawn(balanced)
+    add(range(20, 36), set())  # over both of them
+    assert drawn(balanced) == drawn(plain)

@@ -58,7 +58,7 @@ def test_the_target_network_follows_slowly(tiny: Make) -> None:
     learner = Learner(tiny(target_rate=0.25, grad_clip=0.5))
     learner.collect()
     before = [p.clone() for p in learner.target.parameters()]
-    learner._update()
+    learner.update(learner.replay.sample(4, learner.rng), 1e-3)
     for old, slow, fast in zip(
         before, learner.target.parameters(), learner.online.parameters(), strict=True
     ):

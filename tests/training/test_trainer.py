@@ -160,8 +160,8 @@ def test_another_configuration_is_refused_and_named(tiny: Make) -> None:
     config = tiny()
     run_dir = train(config, progress=False).run_dir
     before = files_of(run_dir)
-    other = dataclasses.replace(config, learning_rate=1e-3, seed=9)
-    with pytest.raises(CheckpointError, match=r"seed: 9, 0; learning_rate: 0\.001, "):
+    other = dataclasses.replace(config, learning_rate=2e-3, seed=9)
+    with pytest.raises(CheckpointError, match=r"seed: 9, 0; learning_rate: 0\.002, "):
         train(other, resume=True, progress=False)
     assert files_of(run_dir) == before
 

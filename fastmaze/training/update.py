@@ -1,0 +1,188 @@
+"""One gradient update: from a batch of episodes to new weights.
+
+```
+ batch ─ slices ─> loss ─> backward ─.            each slice's share of the whole batch's loss
+                   (micro-batches)   + gradients ─> clip ─> Adam ─> target follows
+```
+
+Everything from the batch on is on the device and waits for nothing there, so that a CUDA graph can
+hold it: what is drawn, and the learning rate, are made outside.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from fastmaze.agents.ddqn import DDQN, Batch
+from fastmaze.models.q_network import QNetwork
+from fastmaze.training.config import TrainConfig
+from fastmaze.training.data_parallel import ALONE, Processes
+from fastmaze.training.update_graph import UpdateGraph
+
+
+class Update:
+    """Makes updates; owns the optimiser.
+
+    Args:
+        config: the run.
+        online: the network that learns.
+        target: its slow copy.
+        micro_batch_size: episodes that go through the networks at once; None for all of them.
+        processes: which of how many this is. Each brings its part of the batch; all have the same
+            weights before and after.
+
+    Attributes:
+        algorithm: makes the loss.
+        optimizer: fused Adam.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        online: QNetwork,
+        target: QNetwork,
+        *,
+        micro_batch_size: int | None = None,
+        processes: Processes = ALONE,
+    ) -> None:
+        hyper, device = config.hyper, torch.device(config.device)
+        self.online, self.target = online, target
+        self.micro_batch_size = micro_batch_size or hyper.batch_size
+        self._target_rate, self._grad_clip = hyper.target_rate, hyper.grad_clip
+        self._processes = processes
+        self.algorithm = DDQN(
+            discount=hyper.discount,
+            trace=hyper.trace,
+            n_step=hyper.n_step,
+            reward_scale=hyper.reward_scale,
+            value_scale=hyper.value_scale,
+            edge_share=hyper.edge_share,
+            separate_forwards=hyper.separate_forwards,
+        )
+        graph = config.cuda_graph_update and self._may_capture(device)
+        self.optimizer = torch.optim.Adam(
+            online.parameters(),
+            # A graph reads the learning rate where it lies.
+            lr=torch.tensor(hyper.learning_rate, device=device) if graph else hyper.learning_rate,
+            betas=(0.9, hyper.adam_beta2),
+            fused=True,
+            capturable=graph,
+        )
+        self._graph = UpdateGraph(self._run, device) if graph else None
+        # What the loss calls; other objects than the networks where those are wrapped.
+        self._online: Any = online
+        self._target: Any = target
+        self._on_trial = False
+        if processes.several:
+            # Shares of a loss are summed where this takes the mean: `_run` makes up for it. It
+            # sees to equal weights at the start, and would overlap sums with larger networks'
+            # backward passes.
+            self._online = DistributedDataParallel(online)
+            if config.compile_update:
+                _say("compiled", "several processes train together")
+        elif config.compile_update:
+            self._online, self._target = torch.compile(online), torch.compile(target)
+            self._on_trial = True
+
+    def _may_capture(self, device: torch.device) -> bool:
+        if device.type != "cuda":
+            _say("captured in a CUDA graph", f"the device is {device}")
+        elif self._processes.several:
+            # A batch's parts differ in size from update to update.
+            _say("captured in a CUDA graph", "several processes train together")
+        else:
+            return True
+        return False
+
+    def __call__(self, batch: Batch, learning_rate: float) -> Tensor:
+        """Updates the weights.
+
+        Args:
+            batch: whole episodes; of several processes, this one's part.
+            learning_rate: for this update.
+
+        Returns:
+            Loss, mean value, mean target (each this process's share of the whole batch's) and norm
+            of the whole gradient before clipping: float32 [4] on the device.
+        """
+        for group in self.optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(learning_rate)
+            else:
+                group["lr"] = learning_rate
+        if self._on_trial:
+            return self._try_compiled(batch)
+        return self._run(batch) if self._graph is None else self._graph(batch)
+
+    def _run(self, batch: Batch) -> Tensor:
+        stats = self._gradients(batch)
+        norm = torch.nn.utils.clip_grad_norm_(
+            self.online.parameters(), self._grad_clip or float("inf")
+        )
+        self.optimizer.step()
+        with torch.no_grad():
+            slow: list[Tensor] = list(self.target.parameters())
+            fast: list[Tensor] = list(self.online.parameters())
+            torch._foreach_lerp_(slow, fast, self._target_rate)
+        return torch.cat([stats, norm[None]])
+
+    def _gradients(self, batch: Batch) -> Tensor:
+        """Sets the gradients of the whole batch's loss; returns loss and means, float32 [3]."""
+        self.optimizer.zero_grad(set_to_none=True)
+        B, size = len(batch.obs), self.micro_batch_size
+        counts = batch.mask.sum(dim=1).to(batch.rewards.dtype)  # steps, [B]
+        total = self._processes.sum(counts.sum()).clamp(min=1.0)
+        stats = torch.zeros(3, dtype=batch.rewards.dtype, device=batch.rewards.device)
+        for start in range(0, B, size):
+            rows = slice(start, start + size)
+            part = Batch(*(x[rows] for x in batch))
+            share = counts[rows].sum() / total
+            with self._synchronised(start + size >= B):
+                loss = self.algorithm.loss(self._online, self._target, part)
+                scaled = loss.loss * (share * self._processes.size)
+                scaled.backward()  # type: ignore[no-untyped-call]
+            means = torch.stack([loss.loss.detach(), loss.q_mean, loss.target_mean])
+            stats += share * means
+        return stats
+
+    def _synchronised(self, last: bool) -> AbstractContextManager[object]:
+        """Gradients are summed over processes with the last slice; the others only add to them."""
+        if self._processes.several and not last:
+            context: AbstractContextManager[object] = self._online.no_sync()
+            return context
+        return contextlib.nullcontext()
+
+    def _try_compiled(self, batch: Batch) -> Tensor:
+        """The first update, whose passes are compiled when they are first run."""
+        self._on_trial = False
+        try:
+            self._gradients(batch)
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except Exception as error:  # whatever a compiler may raise
+            _say("compiled", f"{type(error).__name__}: {_first_line(error)}")
+            self._online, self._target = self.online, self.target
+        return self._run(batch) if self._graph is None else self._graph(batch)
+
+    def load_optimizer(self, state: dict[str, Any]) -> None:
+        """Sets the optimiser's state, as of its `state_dict`."""
+        self.optimizer.load_state_dict(state)
+        if self._graph is not None:
+            self._graph.forget()  # it would go on writing where the state was
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [""])[0]
+
+
+def _say(what: str, reason: str) -> None:
+    warnings.warn(
+        f"update: not {what}, which is slower on a GPU: {reason}", RuntimeWarning, stacklevel=4
+    )
