@@ -116,7 +116,8 @@ class TrainConfig:
     eval_every: int | None = None
     """Episodes between two evaluations. Default: 64. Paper: 10."""
     eval_episodes: int = 256
-    """Greedy episodes of an evaluation: at a success of 0.99 its standard error is 0.006."""
+    """Greedy episodes of an evaluation: at a success of 0.99 its standard error is 0.006. One that
+    has seen more failures than a solved task may have ends early."""
     checkpoint_seconds: float = 30.0
     """Seconds between two checkpoints, which a killed run goes on from; more where a checkpoint
     takes so long to write that it would cost over 5 % of the time. One is also written at the

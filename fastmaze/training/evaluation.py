@@ -26,7 +26,15 @@ SOLVED: Final = 0.99
 """A task counts as solved from this share of greedy successes on."""
 
 MAX_EVAL_ENVS: Final = 1024
-"""Episodes played together; more are played in turns, to bound the cache's memory."""
+MAX_EVAL_ENVS_CPU: Final = 64
+"""Episodes played together; more are played in turns, which bounds the cache's memory. A CPU gains
+nothing from more, and can stop earlier."""
+
+
+def eval_envs(config: TrainConfig, num_episodes: int) -> int:
+    """How many of `num_episodes` are played together."""
+    on_cpu = torch.device(config.device).type == "cpu"
+    return min(num_episodes, MAX_EVAL_ENVS_CPU if on_cpu else MAX_EVAL_ENVS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,31 +73,38 @@ class Evaluator:
         self, config: TrainConfig, num_episodes: int, processes: Processes = ALONE
     ) -> None:
         self.num_episodes, self._processes = num_episodes, processes
-        players = min(num_episodes, MAX_EVAL_ENVS)
-        self._turns = -(-num_episodes // players)
-        mine = processes.share(players)
+        together = eval_envs(config, num_episodes)
+        self._turns = -(-num_episodes // together)
+        mine = processes.share(together)
         self.envs, self.collector = make_collector(config, mine.stop - mine.start, mine.start)
 
-    def evaluate(self, network: QNetwork, seed: int) -> EvalResult:
+    def evaluate(self, network: QNetwork, seed: int, *, until_failed: bool = False) -> EvalResult:
         """Plays `num_episodes` greedy episodes, without dropout.
 
         Args:
             network: the agent.
             seed: of the mazes; the same seed, the same mazes.
+            until_failed: play no more once so many have failed that the rest cannot make the task
+                solved: most evaluations of a run are then a fraction of the last ones' work.
         """
         was_training = network.training
         network.eval()
         parts = []
+        failures = 0
         for turn in range(self._turns):
             # The first turn seeds, the others go on to the next episode of the same stream.
             played = self.collector.collect(network, seed=seed if turn == 0 else None)
-            parts += self._processes.gather((played.success, played.returns, played.cue_seen))
+            gathered = self._processes.gather((played.success, played.returns, played.cue_seen))
+            parts += gathered
+            failures += sum(int((~success).sum()) for success, _, _ in gathered)
+            if until_failed and failures > (1.0 - SOLVED) * self.num_episodes:
+                break
         network.train(was_training)
         success, returns, cue_seen = (
             np.concatenate(column)[: self.num_episodes].astype(np.float64)
             for column in zip(*parts, strict=True)
         )
-        n = self.num_episodes
+        n = len(success)
         share = float(success.mean())
         return EvalResult(
             num_episodes=n,

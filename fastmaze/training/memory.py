@@ -20,7 +20,7 @@ import torch
 
 from fastmaze.specs import NUM_ACTIONS
 from fastmaze.training.config import TrainConfig
-from fastmaze.training.evaluation import MAX_EVAL_ENVS
+from fastmaze.training.evaluation import eval_envs
 from fastmaze.training.free_memory import free_memory
 from fastmaze.training.replay import replay_bytes
 
@@ -222,7 +222,8 @@ def _parts(
 ) -> tuple[MemoryPart, ...]:
     hyper, spec = config.hyper, config.spec
     T, envs = spec.episode_length, hyper.num_envs // processes
-    players = math.ceil(min(config.eval_episodes, MAX_EVAL_ENVS) / processes)
+    together = eval_envs(config, config.eval_episodes)
+    players = math.ceil(together / processes)
     tensors = config.backend == "device"
     episode = 4 * (T + 1) * spec.obs_dim + (5 + tensors) * T
     chances = 8 * T * envs  # of a random action
@@ -232,7 +233,7 @@ def _parts(
     # A batch of more episodes than are kept is refused.
     kept = ("replay_steps", config.replay_episodes * T, hyper.batch_size * T)
     played = ("num_envs", hyper.num_envs)
-    evaluated = ("eval_episodes", min(config.eval_episodes, MAX_EVAL_ENVS))
+    evaluated = ("eval_episodes", together)
     micro = ("micro_batch_size", update.micro_batch_size)
     cache, eval_cache = cache_bytes(config, envs), cache_bytes(config, players)
     return (

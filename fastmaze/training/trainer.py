@@ -267,6 +267,7 @@ class _Run:
         if last or learner.round % self.config.eval_rounds == 0:
             result = self._evaluate()
             line |= {
+                "eval_episodes": result.num_episodes,
                 "eval_success": result.success,
                 "eval_return": result.mean_return,
                 "eval_cue_seen": result.cue_seen,
@@ -291,7 +292,7 @@ class _Run:
         """Fresh mazes each time, drawn apart from the run's own random numbers."""
         config, tally = self.config, self.tally
         seed = EVAL_SEED // 2 + (config.seed << 31) + self.learner.round
-        result = self.evaluator.evaluate(self.learner.acting, seed)
+        result = self.evaluator.evaluate(self.learner.acting, seed, until_failed=True)
         tally.final_success = result.success
         tally.solved_in_a_row = tally.solved_in_a_row + 1 if result.solved else 0
         self.learner.settle(tally.solved_in_a_row)

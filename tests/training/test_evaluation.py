@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,6 +57,22 @@ def test_known_agents_get_their_figures(tiny: Make) -> None:
     assert blind.success_stderr == pytest.approx(0.5 / 1500**0.5, rel=0.01)
     assert blind.return_stderr == pytest.approx(blind.success_stderr)
     evaluator.close()
+
+
+def test_an_evaluation_that_cannot_succeed_any_more_may_end_early(tiny: Make) -> None:
+    """The episodes that it did play are those of the whole evaluation; a good agent plays all."""
+    evaluator = Evaluator(tiny(length=12), 640)
+    for remembers, played in ((True, 640), (False, 64)):
+        agent: Any = Scripted(remembers=remembers)
+        short = evaluator.evaluate(agent, EVAL_SEED, until_failed=True)
+        assert short.num_episodes == played
+        whole = evaluator.evaluate(agent, EVAL_SEED)
+        assert whole.num_episodes == 640
+        assert short.solved == whole.solved == remembers
+    first = Evaluator(tiny(length=12), 64)
+    assert first.evaluate(agent, EVAL_SEED) == short
+    evaluator.close()
+    first.close()
 
 
 def test_evaluations_play_other_mazes_than_training(tiny: Make) -> None:
