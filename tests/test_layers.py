@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "bench.machine": _ENVS_BENCH,
     "bench": (*_ENVS_BENCH, "kernels", "models", "agents", "training"),
     "models": ("kernels", "models"),
-    "agents": ("models", "agents"),
+    "agents": ("kernels", "models", "agents"),
     "training": ("specs", "reference", "envs", "models", "agents", "training"),
 }
 # The envs must fit beside anyone's trainer, and their core beside anyone's Gymnasium.

@@ -16,6 +16,8 @@ from typing import Final, Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from fastmaze.kernels.discounted_returns import discounted_returns
+
 ValueScale = Literal["linear", "symlog"]
 VALUE_SCALES: Final = ("linear", "symlog")
 
@@ -154,13 +156,7 @@ class DDQN:
         """Backwards: G_t = r_t + discount * ((1 - trace_t) V_t + trace_t G_{t+1})."""
         bootstrap = rewards + self.discount * alive * (1 - trace) * value
         factor = self.discount * alive * trace
-        steps = list(zip(bootstrap.unbind(1), factor.unbind(1), strict=True))
-        total = torch.zeros_like(value[:, 0])
-        returns = []
-        for base, carried in reversed(steps):
-            total = base + carried * total
-            returns.append(total)
-        return torch.stack(returns[::-1], dim=1)
+        return discounted_returns(bootstrap, factor)
 
     def _n_step(self, rewards: Tensor, alive: Tensor, value: Tensor, mask: Tensor) -> Tensor:
         """Sums n rewards, then the value; fewer where the episode ends or breaks off."""
