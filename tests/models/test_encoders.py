@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fastmaze.models.gpt import GPT, POSITIONS, rotate, sinusoids
+from fastmaze.models.embedders import StepEmbedder
+from fastmaze.models.gpt import GPT, POSITIONS, Block, rotate, sinusoids
 from fastmaze.models.lstm import LSTM
 
 B, T, E = 3, 17, 12
@@ -143,14 +144,6 @@ def test_initial_weights_of_the_transformer_are_gpt2s() -> None:
             assert parameter.std().item() == pytest.approx(0.02, rel=0.1), name
 
 
-def test_louder_attention_changes_values_and_output_alone() -> None:
-    block = gpt(width=96, num_heads=1, attention_std=0.3).blocks[0]
-    stds = [part.std().item() for part in block.qkv.weight.chunk(3)]
-    assert stds == pytest.approx([0.02, 0.02, 0.3], rel=0.1)
-    assert block.project.weight.std().item() == pytest.approx(0.3, rel=0.1)
-    assert block.expand.weight.std().item() == pytest.approx(0.02, rel=0.1)
-
-
 def test_published_lstm_is_orthogonal_without_biases() -> None:
     model = lstm(init="orthogonal").lstm
     for layer in range(2):
@@ -202,3 +195,26 @@ def test_chrono_keeps_what_the_published_lstm_forgets() -> None:
 def test_errors_name_the_argument(make: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()  # type: ignore[operator]
+
+
+def test_initial_weights_have_the_sizes_asked_for() -> None:
+    """Queries and keys, values and output, the embedder: each has its own; the rest has GPT-2's."""
+    torch.manual_seed(0)
+    gpt = GPT(
+        128, width=128, num_layers=2, num_heads=4, positions="none", max_length=9, dropout=0.0,
+        query_std=0.3, attention_std=0.1,
+    )  # fmt: skip
+    for block in gpt.blocks:
+        assert isinstance(block, Block)
+        queries_and_keys, values = block.qkv.weight[:256], block.qkv.weight[256:]
+        for weight, std in (
+            (queries_and_keys, 0.3), (values, 0.1), (block.project.weight, 0.1),
+            (block.expand.weight, 0.02), (block.contract.weight, 0.02),
+        ):  # fmt: skip
+            assert weight.std().item() == pytest.approx(std, rel=0.05)
+    sizes = []
+    for scale in (1.0, 4.0):
+        torch.manual_seed(0)
+        embedder = StepEmbedder(2, 4, 64, 64, scale=scale)
+        sizes.append(torch.cat([p.flatten() for p in embedder.parameters()]))
+    torch.testing.assert_close(sizes[1], 4 * sizes[0])
