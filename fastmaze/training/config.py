@@ -95,12 +95,13 @@ class TrainConfig:
 
     num_episodes: int | None = None
     """Budget, the run's definite end, in whole rounds; the learning rate falls over it. Default:
-    2,048 (3,072 if the cue has to be fetched) up to length 50, growing with the
-    square root of the length beyond. Paper: 6,700 to 40,000, by length."""
+    4,096 (6,144 if the cue has to be fetched; lstm half of each) up to length 50, growing with the
+    square root of the length beyond; a run ends sooner once it has solved the task, see
+    `stop_after_solved`. Paper: 6,700 to 40,000, by length."""
     num_envs: int | None = None
     """Episodes collected together; one round. Default: 32, one batch for the network. Paper: 1."""
     updates_per_round: int | None = None
-    """Gradient updates after each round. Default: 16 (lstm 32): counted in updates, the cost of
+    """Gradient updates after each round. Default: 8 (lstm 32): counted in updates, the cost of
     learning hardly grows with length. Paper: a quarter of the episode's steps."""
     batch_size: int | None = None
     """Whole episodes per update. Default: 32, where 8 often did not find recall in five times the
@@ -150,17 +151,18 @@ class TrainConfig:
     Paper: 0."""
 
     discount: float | None = None
-    """Worth of a reward one step later. Default: 0.9 if the cue shows at the start: one step's
-    penalty then stands out from what follows at any length, and nothing needs to be known about
-    rewards far off; 1 if the cue has to be fetched, which pays off T steps later. Paper: 0.99."""
+    """Worth of a reward one step later. Default: 0 if the cue shows at the start (lstm 0.9): credit
+    then spans one step, each step's own reward tells right from wrong, and nothing needs to be
+    known about rewards far off; 1 if the cue has to be fetched, which pays off T steps later.
+    Paper: 0.99."""
     trace: float | None = None
     """Lambda of Watkins' Q(lambda): how far returns are followed before bootstrapping. Default:
     0 (one step) if the cue shows at the start, 1 if it has to be fetched. Paper: 0."""
     n_step: int | None = None
     """Rewards summed before bootstrapping, for `trace` 0. Both: 1."""
     reward_scale: float | None = None
-    """Rewards are multiplied by this for learning. Default: T/10: keeps a step's penalty, 1/L, at
-    about 0.1 at any length, large enough for the network to tell actions apart. Paper: 1."""
+    """Rewards are multiplied by this for learning. Default: L, so that a step's penalty is 1 at any
+    length (lstm T/10: 0.1). Paper: 1."""
     value_scale: ValueScale | None = None
     """What the networks predict: linear (returns) or symlog (their signed logarithm). Default:
     symlog: a goal worth T penalties is then worth log T of them, and drowns none. Paper: linear."""
@@ -168,8 +170,7 @@ class TrainConfig:
     """Share of the loss that an episode's first and last step have each, 0 for 1/T as all others.
     Default: 0.04: they alone show the cue and ask for it, and are one in T. Paper: 0."""
     learning_rate: float | None = None
-    """Adam's step size. Default: 4e-4, or 3e-4 if the cue has to be fetched (lstm: 5e-4).
-    Paper: 3e-4."""
+    """Adam's step size. Default: 1e-3 (lstm 5e-4). Paper: 3e-4."""
     adam_beta2: float | None = None
     """Adam's decay of squared gradients. Default: 0.95 (lstm 0.999): learning one cue makes large
     gradients, after which 0.999 is deaf to the other for hundreds of updates. Paper: 0.999."""
@@ -185,8 +186,9 @@ class TrainConfig:
     settle_after: int | None = None
     """Hold on to a solution: when so many evaluations in a row find the task solved, go on from
     the evaluated weights at `settled_learning_rate`; when a later one fails, go back to them at
-    half the rate. 0 for never. Default: 1, or 2 for the lstm, whose first solutions are still on
-    the edge; without it, a solution is sometimes lost again for a while. Paper: 0."""
+    half the rate. 0 for never. Default: 1; 2 for the lstm and where the cue has to be
+    fetched, whose first solutions are still on the edge. Without it, a solution is sometimes lost
+    again for a while. Paper: 0."""
     settled_learning_rate: float | None = None
     """Learning rate once settled (see `settle_after`), as a share of the full one. Default:
     0.01: at 0.03 some solutions were lost within a hundred updates. Paper: not used."""
@@ -208,7 +210,8 @@ class TrainConfig:
     num_layers: int | None = None
     """Layers of the memory model. Default: 1. Paper: 1; gpt 2 if the cue has to be fetched."""
     num_heads: int | None = None
-    """Attention heads of each layer (gpt). As `num_layers`."""
+    """Attention heads of each layer (gpt). Default: 4: in trials one head lost the
+    corridor while it learned the cue, four kept it. Paper: as `num_layers`."""
     obs_width: int | None = None
     """Width of the embedded observation. Default: 64. Paper: 64, lstm 32."""
     action_width: int | None = None
