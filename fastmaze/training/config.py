@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from fastmaze.agents.ddqn import VALUE_SCALES, ValueScale
+from fastmaze.agents.ddqn import ValueScale
 from fastmaze.models.attention import ATTENTION_IMPLS, AttentionImpl
-from fastmaze.models.gpt import POSITIONS, Positions
-from fastmaze.models.lstm import LSTM_INITS, LSTMInit
+from fastmaze.models.gpt import Positions
+from fastmaze.models.lstm import LSTMInit
 from fastmaze.specs import TMazeSpec, make_spec
+from fastmaze.training.config_checks import check_hyperparameters, choose, integer, real
 from fastmaze.training.presets import PRESETS, Hyperparameters, ModelName, PresetName
 
 OptionValue = bool | int | float | str
@@ -250,27 +251,27 @@ class TrainConfig:
 
     def _check_run(self) -> None:
         """Checks what no preset decides."""
-        _choose("preset", self.preset, tuple(PRESETS))
-        _choose("model", self.model, ("gpt", "lstm"))
-        _choose("backend", self.backend, ("native", "numba", "device", "reference"))
-        _choose("attention_impl", self.attention_impl, ATTENTION_IMPLS)
-        _choose("float32_precision", self.float32_precision, ("tf32", "ieee"))
-        _choose("replay_on", self.replay_on, ("auto", "device", "cpu"))
+        choose("preset", self.preset, tuple(PRESETS))
+        choose("model", self.model, ("gpt", "lstm"))
+        choose("backend", self.backend, ("native", "numba", "device", "reference"))
+        choose("attention_impl", self.attention_impl, ATTENTION_IMPLS)
+        choose("float32_precision", self.float32_precision, ("tf32", "ieee"))
+        choose("replay_on", self.replay_on, ("auto", "device", "cpu"))
         self._check_update()
         if not isinstance(self.device, str):
             raise TypeError(f"device: expected a string, got {type(self.device).__name__}")
         if self.run_dir is not None:
             object.__setattr__(self, "run_dir", Path(self.run_dir))
-        _integer("seed", self.seed, 0, SEED_LIMIT - 1)
+        integer("seed", self.seed, 0, SEED_LIMIT - 1)
         if self.num_threads is not None:
-            _integer("num_threads", self.num_threads, 1, 4096)
-        _integer("eval_episodes", self.eval_episodes, 1)
-        _real("checkpoint_seconds", self.checkpoint_seconds, 0.0, math.inf)
+            integer("num_threads", self.num_threads, 1, 4096)
+        integer("eval_episodes", self.eval_episodes, 1)
+        real("checkpoint_seconds", self.checkpoint_seconds, 0.0, math.inf)
         if self.checkpoint_every is not None:
-            _integer("checkpoint_every", self.checkpoint_every, 1)
-        _integer("keep_checkpoints", self.keep_checkpoints, 1, 1000)
+            integer("checkpoint_every", self.checkpoint_every, 1)
+        integer("keep_checkpoints", self.keep_checkpoints, 1, 1000)
         if self.max_minutes is not None:
-            _real("max_minutes", self.max_minutes, 0.0, math.inf)
+            real("max_minutes", self.max_minutes, 0.0, math.inf)
         if not isinstance(self.task_options, dict):
             raise TypeError(
                 f"task_options: expected a dict, got {type(self.task_options).__name__}"
@@ -282,7 +283,7 @@ class TrainConfig:
 
     def _check_update(self) -> None:
         """Checks how an update is computed."""
-        _choose("compute_dtype", self.compute_dtype, ("float32", "bfloat16"))
+        choose("compute_dtype", self.compute_dtype, ("float32", "bfloat16"))
         if self.model == "lstm" and self.compute_dtype == "bfloat16":
             raise ValueError(
                 "compute_dtype: bfloat16 needs model gpt: an LSTM that remembers T steps forgets "
@@ -291,7 +292,7 @@ class TrainConfig:
         if self.model == "lstm" and self.recompute:
             raise ValueError("recompute: needs model gpt, whose blocks it repeats; got lstm")
         if self.micro_batch_size is not None:
-            _integer("micro_batch_size", self.micro_batch_size, 1)
+            integer("micro_batch_size", self.micro_batch_size, 1)
         for name in ("compile_update", "cuda_graph_update"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name}: expected True or False, got {getattr(self, name)!r}")
@@ -417,84 +418,5 @@ class TrainConfig:
         return {**identity, **_flat(self.spec), **_flat(self.hyper)}
 
 
-def check_hyperparameters(hyper: Hyperparameters) -> None:
-    """Raises TypeError or ValueError, naming the field, for a value out of range."""
-    for name, low in (
-        ("width", 1),
-        ("num_layers", 1),
-        ("num_heads", 1),
-        ("obs_width", 1),
-        ("action_width", 1),
-        ("num_envs", 1),
-        ("num_episodes", 1),
-        ("updates_per_round", 0),
-        ("batch_size", 1),
-        ("replay_steps", 1),
-        ("random_episodes", 0),
-        ("eval_every", 1),
-        ("stop_after_solved", 0),
-        ("settle_after", 0),
-        ("n_step", 1),
-        ("warmup_updates", 0),
-    ):
-        _integer(name, getattr(hyper, name), low)
-    for name, least, most in (
-        ("epsilon", 0.0, 1.0),
-        ("epsilon_anneal", 0.0, 1.0),
-        ("replay_balance", 0.0, 1.0),
-        ("last_step_epsilon", 0.0, 1.0),
-        ("first_step_epsilon", 0.0, 1.0),
-        ("discount", 0.0, 1.0),
-        ("trace", 0.0, 1.0),
-        ("adam_beta2", 0.0, 1.0 - 1e-9),
-        ("final_learning_rate", 0.0, 1.0),
-        ("settled_learning_rate", 0.0, 1.0),
-        ("target_rate", 0.0, 1.0),
-        ("dropout", 0.0, 1.0 - 1e-9),
-        ("attention_std", 0.0, math.inf),
-        ("query_std", 0.0, math.inf),
-        ("embedding_scale", 0.0, math.inf),
-        ("edge_share", 0.0, 0.5),
-        ("grad_clip", 0.0, math.inf),
-        ("learning_rate", 0.0, math.inf),
-        ("reward_scale", 0.0, math.inf),
-    ):
-        _real(name, getattr(hyper, name), least, most)
-    for name in ("epsilon_spread", "separate_forwards", "act_with_target"):
-        if not isinstance(getattr(hyper, name), bool):
-            raise TypeError(f"{name}: expected True or False, got {getattr(hyper, name)!r}")
-    _choose("value_scale", hyper.value_scale, VALUE_SCALES)
-    _choose("positions", hyper.positions, POSITIONS)
-    _choose("lstm_init", hyper.lstm_init, LSTM_INITS)
-    for width in hyper.head_widths:
-        _integer("head_widths", width, 1)
-    if hyper.width % hyper.num_heads:
-        raise ValueError(
-            f"num_heads: expected a divisor of width {hyper.width}, got {hyper.num_heads}"
-        )
-    if hyper.n_step > 1 and hyper.trace > 0:
-        raise ValueError(f"n_step: needs trace 0, got n_step {hyper.n_step}, trace {hyper.trace}")
-
-
 def _flat(values: Any) -> dict[str, Any]:
     return dict(dataclasses.asdict(values))
-
-
-def _choose(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name}: expected one of {choices}, got {value!r}")
-
-
-def _integer(name: str, value: object, low: int, high: int | None = None) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name}: expected an integer, got {value!r} ({type(value).__name__})")
-    if value < low or (high is not None and value > high):
-        bounds = f"of at least {low}" if high is None else f"from {low} to {high}"
-        raise ValueError(f"{name}: expected an integer {bounds}, got {value}")
-
-
-def _real(name: str, value: object, low: float, high: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name}: expected a number, got {value!r} ({type(value).__name__})")
-    if not (math.isfinite(value) and low <= value <= high):
-        raise ValueError(f"{name}: expected a finite number from {low} to {high}, got {value}")
