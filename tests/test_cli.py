@@ -83,6 +83,10 @@ def test_help_of_each_command(
         (["evaluate", "{tmp}"], "{tmp}"),
         (["evaluate", "{tmp}/file"], "{tmp}/file"),
         (["evaluate", "{tmp}", "--json", "{tmp}"], "--json"),
+        (["evaluate", "{tmp}", "--length", "5", "--lengths", "5", "6"], "--lengths"),
+        (["evaluate", "{tmp}", "--attention", "{tmp}/none/x.png"], "--attention"),
+        (["evaluate", "{tmp}", "--attention", "{tmp}/x.pdf"], "--attention"),
+        (["evaluate", "{tmp}", "--attention", "{tmp}/x.png", "--lengths", "5", "6"], "--attention"),
         (["play", "TMazes"], "TMaze"),
         (["play", "PassiveTMaze", "--length", "0"], "length"),
         (["play", "TMaze", "--task-options", "penalty", "1"], "penalty"),
@@ -169,6 +173,24 @@ def test_train_evaluate_resume_and_replay(
     evaluated = json.loads(out.read_text())
     assert evaluated["num_episodes"] == 16
     assert 0 <= evaluated["success"] <= 1
+    low, high = evaluated["success_interval"]
+    assert 0 <= low <= evaluated["success"] <= high <= 1
+
+    capsys.readouterr()
+    several = ["--lengths", "2", "3", "--episodes", "8", "--json", str(out)]
+    assert main(["evaluate", run_dir, *several]) == 0
+    rows = json.loads(out.read_text())["lengths"]
+    assert [row["length"] for row in rows] == [2, 3]
+    table = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in table[:3]] == ["length", "2", "3"]
+
+    picture = tmp_path / "attention.png"
+    assert main(["evaluate", run_dir, "--episodes", "4", "--attention", str(picture)]) == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    words = capsys.readouterr().out
+    assert "cue -1, " in words
+    assert "cue +1, " in words
+    assert words.count("head 1: ") == 2
 
     assert main(["train", "--resume", run_dir, "--json", str(out)]) == 0
     assert json.loads(out.read_text())["updates"] == result["updates"]

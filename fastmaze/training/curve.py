@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from fastmaze.training.evaluation import SOLVED
@@ -9,7 +10,7 @@ from fastmaze.training.logging import read_log
 
 
 def plot_curve(run_dir: Path | str, path: Path | str | None = None) -> Path:
-    """Draws success and return over environment steps, from a run's log.
+    """Draws success and junction rate over environment steps, from a run's log.
 
     Args:
         run_dir: the run's directory.
@@ -36,7 +37,7 @@ def plot_curve(run_dir: Path | str, path: Path | str | None = None) -> Path:
         raise ValueError(f"run_dir: expected a run with evaluations, found none in {run_dir}")
 
     # A Figure of its own, not pyplot's: no display is needed and no global state is touched.
-    figure = Figure(figsize=(7.0, 4.0), dpi=150, layout="constrained")
+    figure = Figure(figsize=(7.0, 4.5), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     thousands = [line["env_steps"] / 1_000 for line in lines]
     axes.plot(
@@ -44,7 +45,7 @@ def plot_curve(run_dir: Path | str, path: Path | str | None = None) -> Path:
         [line["train_success"] for line in lines],
         color="0.75",
         linewidth=1.0,
-        label="while exploring",
+        label="in the goal, while exploring",
     )
     axes.plot(
         [line["env_steps"] / 1_000 for line in evaluated],
@@ -52,7 +53,14 @@ def plot_curve(run_dir: Path | str, path: Path | str | None = None) -> Path:
         color="tab:blue",
         marker="o",
         markersize=3,
-        label="greedy",
+        label="in the goal, greedy",
+    )
+    axes.plot(
+        [line["env_steps"] / 1_000 for line in evaluated],
+        [line.get("eval_junction", math.nan) for line in evaluated],
+        color="tab:orange",
+        linewidth=0.8,
+        label="at the junction in time, greedy",
     )
     axes.axhline(SOLVED, color="tab:green", linestyle=":", linewidth=1.0, label="solved")
     axes.axhline(0.5, color="tab:red", linestyle=":", linewidth=1.0, label="without memory")
@@ -60,10 +68,10 @@ def plot_curve(run_dir: Path | str, path: Path | str | None = None) -> Path:
     when = "not solved" if solved is None else f"solved after {solved['seconds']:.0f} s"
     axes.set(
         xlabel="environment steps (thousands)",
-        ylabel="episodes that reach the goal",
+        ylabel="share of episodes",
         ylim=(-0.03, 1.05),
         title=f"{run_dir.name}: {when}",
     )
-    axes.legend(loc="center right", frameon=False)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
     figure.savefig(path)
     return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,12 +19,16 @@ from fastmaze.training.collectors import make_collector
 from fastmaze.training.config import TrainConfig
 from fastmaze.training.data_parallel import ALONE, Processes
 from fastmaze.training.network import build_network
+from fastmaze.training.outcomes import Outcomes, joined, outcomes_of
 
 EVAL_SEED: Final = 2**63
 """Seeds of evaluations start here, far above those of training runs."""
 
 SOLVED: Final = 0.99
 """A task counts as solved from this share of greedy successes on."""
+
+EVALUATE_EPISODES: Final = 1024
+"""What `evaluate` plays unless told otherwise: a success of 1 is then one of at least 0.996."""
 
 MAX_EVAL_ENVS: Final = 1024
 MAX_EVAL_ENVS_CPU: Final = 64
@@ -53,11 +58,50 @@ class EvalResult:
     """Standard error of `mean_return`."""
     cue_seen: float
     """Share that visited the oracle."""
+    junction: float
+    """Share that was at the junction when the last action was due."""
 
     @property
     def solved(self) -> bool:
         """Whether `success` is at least 0.99."""
         return self.success >= SOLVED
+
+    @property
+    def recall(self) -> float | None:
+        """Share of correct turns among the episodes that came to the junction; None if none did.
+
+        An agent that does not remember the cue has one half.
+        """
+        return self.success / self.junction if self.junction else None
+
+    @property
+    def success_interval(self) -> tuple[float, float]:
+        """95 % interval of the chance of success; see `wilson_interval`."""
+        return wilson_interval(self.success, self.num_episodes)
+
+
+def wilson_interval(share: float, num_trials: int, z: float = 1.959964) -> tuple[float, float]:
+    """The chances that a share of successes is compatible with (Wilson 1927).
+
+    Those p from which the share is at most z standard errors away, the error being that of p:
+    unlike share ± z · error it stays within 0 and 1, and has a width where all or none succeeded.
+
+    Args:
+        share: successes among the trials, 0 to 1.
+        num_trials: n, at least 1.
+        z: how many standard errors; the default covers 95 %.
+
+    Returns:
+        The least and the largest chance.
+    """
+    n = num_trials
+    scale = 1.0 / (1.0 + z * z / n)
+    centre = scale * (share + z * z / (2 * n))
+    half = scale * z * math.sqrt(share * (1.0 - share) / n + z * z / (4 * n * n))
+    # All or none reach the end of the interval exactly; the sums may miss it by a rounding.
+    low = 0.0 if share == 0.0 else max(0.0, centre - half)
+    high = 1.0 if share == 1.0 else min(1.0, centre + half)
+    return low, high
 
 
 class Evaluator:
@@ -72,7 +116,7 @@ class Evaluator:
     def __init__(
         self, config: TrainConfig, num_episodes: int, processes: Processes = ALONE
     ) -> None:
-        self.num_episodes, self._processes = num_episodes, processes
+        self.num_episodes, self._processes, self._spec = num_episodes, processes, config.spec
         together = eval_envs(config, num_episodes)
         self._turns = -(-num_episodes // together)
         mine = processes.share(together)
@@ -89,30 +133,27 @@ class Evaluator:
         """
         was_training = network.training
         network.eval()
-        parts = []
+        parts: list[Outcomes] = []
         failures = 0
         for turn in range(self._turns):
             # The first turn seeds, the others go on to the next episode of the same stream.
             played = self.collector.collect(network, seed=seed if turn == 0 else None)
-            gathered = self._processes.gather((played.success, played.returns, played.cue_seen))
-            parts += gathered
-            failures += sum(int((~success).sum()) for success, _, _ in gathered)
+            parts.append(outcomes_of(played, self._spec, self._processes))
+            failures += int((~parts[-1].success).sum())
             if until_failed and failures > (1.0 - SOLVED) * self.num_episodes:
                 break
         network.train(was_training)
-        success, returns, cue_seen = (
-            np.concatenate(column)[: self.num_episodes].astype(np.float64)
-            for column in zip(*parts, strict=True)
-        )
-        n = len(success)
-        share = float(success.mean())
+        how = joined(parts, self.num_episodes)
+        n = len(how.success)
+        share = float(how.success.mean())
         return EvalResult(
             num_episodes=n,
             success=share,
             success_stderr=float(np.sqrt(share * (1 - share) / n)),
-            mean_return=float(returns.mean()),
-            return_stderr=float(returns.std() / np.sqrt(n)),
-            cue_seen=float(cue_seen.mean()),
+            mean_return=float(how.returns.mean()),
+            return_stderr=float(how.returns.std() / np.sqrt(n)),
+            cue_seen=float(how.cue_seen.mean()),
+            junction=float(how.junction.mean()),
         )
 
     def close(self) -> None:
@@ -123,7 +164,7 @@ class Evaluator:
 def evaluate(
     checkpoint: Path | str,
     *,
-    num_episodes: int = 256,
+    num_episodes: int = EVALUATE_EPISODES,
     seed: int = 0,
     length: int | None = None,
 ) -> EvalResult:
@@ -144,7 +185,7 @@ def evaluate(
     config, network = load_agent(checkpoint, length=length)
     evaluator = Evaluator(config, num_episodes)
     try:
-        return evaluator.evaluate(network, _eval_seed(seed))
+        return evaluator.evaluate(network, eval_seed(seed))
     finally:
         evaluator.close()
 
@@ -186,19 +227,24 @@ def greedy_episode(
         CheckpointError: the file is truncated, or no FastMaze checkpoint.
     """
     config, network = load_agent(checkpoint, length=length)
+    return play_greedily(config, network, seed)
+
+
+def play_greedily(config: TrainConfig, network: QNetwork, seed: int) -> GreedyEpisode:
+    """As `greedy_episode`, with an agent that `load_agent` returned."""
     evaluator = Evaluator(config, 1)
     try:
-        played = evaluator.collector.collect(network, seed=_eval_seed(seed), keep_q_values=True)
+        played = evaluator.collector.collect(network, seed=eval_seed(seed), keep_q_values=True)
     finally:
         evaluator.close()
     maze = TMaze(config.spec)
-    maze.reset(_eval_seed(seed))
+    maze.reset(eval_seed(seed))
     positions = [(maze.x, maze.y)]
     for action in played.actions[:, 0]:
         maze.step(int(action))
         positions.append((maze.x, maze.y))
     if played.q_values is None:
-        raise RuntimeError("greedy_episode: the rollout kept no action values")
+        raise RuntimeError("play_greedily: the rollout kept no action values")
     return GreedyEpisode(
         spec=config.spec,
         goal_y=maze.goal_y,
@@ -248,7 +294,8 @@ def load_agent(
     return config, network.eval()
 
 
-def _eval_seed(seed: int) -> int:
+def eval_seed(seed: int) -> int:
+    """The seed of the mazes, apart from those of training, for a number that a caller gave."""
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < EVAL_SEED:
         raise ValueError(f"seed: expected an integer from 0 to 2**63 - 1, got {seed!r}")
     return EVAL_SEED + seed

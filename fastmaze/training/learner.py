@@ -6,7 +6,6 @@ import copy
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -18,20 +17,10 @@ from fastmaze.training.data_parallel import ALONE, Processes, ShareOfDraws, name
 from fastmaze.training.device_rollout import DeviceCollector, DeviceEpisodes
 from fastmaze.training.memory import MemoryPlan, plan_memory
 from fastmaze.training.network import build_network
+from fastmaze.training.outcomes import Outcomes, outcomes_of
 from fastmaze.training.replay import Replay, joined_states
 from fastmaze.training.rollout import Episodes, exploration
 from fastmaze.training.update import Update
-
-
-class Outcomes(NamedTuple):
-    """How a round's N episodes went, those of all processes."""
-
-    returns: npt.NDArray[np.float64]
-    """float64 [N]."""
-    success: npt.NDArray[np.bool_]
-    """bool [N]: ended in the goal cell."""
-    cue_seen: npt.NDArray[np.bool_]
-    """bool [N]: visited the oracle."""
 
 
 class UpdateStats(NamedTuple):
@@ -105,7 +94,7 @@ class Learner:
         return self.target if self.hyper.act_with_target else self.online
 
     def collect(self) -> Outcomes:
-        """One episode of every environment, kept in the replay."""
+        """One episode of every environment, those of all processes, kept in the replay."""
         self.online.train()
         epsilon, rng = self._epsilon(), self.rng
         if self.processes.several:
@@ -116,13 +105,16 @@ class Learner:
             played = self.collector.collect_tensors(self.online, epsilon=epsilon, rng=rng)
         else:
             played = self.collector.collect(self.online, epsilon=epsilon, rng=rng)
-        how = (played.returns, played.success, played.cue_seen)
-        mine = Outcomes(*(torch.as_tensor(x).cpu().numpy() for x in how))
-        parts = self.processes.gather(mine)
-        outcomes = Outcomes(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+        outcomes = outcomes_of(played, self.spec, self.processes)
         self.replay.add(played.obs, played.actions, played.rewards, outcomes.success)
         self.round += 1
         return outcomes
+
+    @property
+    def epsilon(self) -> float:
+        """Largest chance of a random action in the coming round, first and last step apart."""
+        chance = self._epsilon()
+        return float((chance[1:-1] if len(chance) > 2 else chance).max())
 
     def _epsilon(self) -> np.ndarray[Any, np.dtype[np.float64]]:
         """Chance of a random action in the next round, float64 [T, N]."""

@@ -9,12 +9,35 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from fastmaze.training.config import TrainConfig
 from fastmaze.training.tensorboard import EventFile
 
 Line = dict[str, Any]
 
-WALL_CLOCK = ("seconds",)
+WALL_CLOCK = ("seconds", "env_steps_per_second", "tokens_per_second", "update_ms", "gpu_gib")
 """Keys of a line that differ between two runs that are otherwise the same."""
+
+
+def rates(config: TrainConfig, collecting: float, learning: float, updates: int) -> Line:
+    """How fast a round was: entries of its line.
+
+    Args:
+        config: the run.
+        collecting: seconds of the round's rollouts, those of all processes at once.
+        learning: seconds of its updates.
+        updates: how many there were; their entries are left out where there were none.
+    """
+    hyper, T = config.hyper, config.spec.episode_length
+    line: Line = {"env_steps_per_second": round(hyper.num_envs * T / collecting)}
+    if updates:
+        line["tokens_per_second"] = round(updates * hyper.batch_size * T / learning)
+        line["update_ms"] = round(1e3 * learning / updates, 3)
+    device = torch.device(config.device)
+    if device.type == "cuda":  # the most that this process has taken so far
+        line["gpu_gib"] = round(torch.cuda.max_memory_reserved(device) / 2**30, 3)
+    return line
 
 
 class RunLog:

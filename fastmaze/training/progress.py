@@ -87,8 +87,34 @@ class Progress:
 
 
 def _summary(line: Line) -> str:
+    """How the round went, what it cost, and how far the run is; what a line lacks is left out."""
+    parts = []
     if line.get("eval_success") is not None:
-        how = f"success {line['eval_success']:.3f}, return {line['eval_return']:+.2f}"
+        parts += [f"success {line['eval_success']:.3f}"]
+        parts += [f"{name} {line[key]:.2f}" for name, key in _SHARES if key in line]
+        parts += [f"return {line['eval_return']:+.2f}"]
     else:
-        how = f"exploring: {line['train_success']:.3f}, return {line['train_return']:+.2f}"
-    return f"{how}, {line['env_steps']:,} steps, {line['seconds']:.0f} s"
+        parts += [f"exploring: {line['train_success']:.3f}"]
+        if "train_junction" in line:
+            parts += [f"junction {line['train_junction']:.2f}"]
+        parts += [f"return {line['train_return']:+.2f}"]
+    if "epsilon" in line:
+        parts += [f"eps {line['epsilon']:.3g}"]
+    parts += [f"{short(line[key])} {unit}" for unit, key in _RATES if key in line]
+    if "update_ms" in line:
+        parts += [f"{line['update_ms']:.3g} ms/update"]
+    if "gpu_gib" in line:
+        parts += [f"{line['gpu_gib']:.1f} GiB"]
+    return ", ".join([*parts, f"{short(line['env_steps'])} steps", f"{line['seconds']:.0f} s"])
+
+
+_SHARES: Final = (("junction", "eval_junction"), ("recall", "eval_recall"))
+_RATES: Final = (("tokens/s", "tokens_per_second"), ("env steps/s", "env_steps_per_second"))
+
+
+def short(number: float) -> str:
+    """Three digits and a unit: 950, 12.3k, 4.56M."""
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= 0.9995 * limit:
+            return f"{number / limit:.3g}{unit}"
+    return f"{number:.3g}"

@@ -18,9 +18,10 @@ from fastmaze.training.divergence import check_finite
 from fastmaze.training.evaluation import EVAL_SEED, SOLVED, EvalResult, Evaluator
 from fastmaze.training.free_memory import free_memory
 from fastmaze.training.interruption import Interruption, interruption
-from fastmaze.training.learner import Learner, Outcomes
-from fastmaze.training.logging import Line, RunLog, read_log
+from fastmaze.training.learner import Learner
+from fastmaze.training.logging import Line, RunLog, rates, read_log
 from fastmaze.training.memory import plan_memory
+from fastmaze.training.outcomes import Outcomes
 from fastmaze.training.progress import Progress
 from fastmaze.training.result import TrainResult
 from fastmaze.training.resuming import Start, Tally, find_start, versions, with_budget
@@ -251,9 +252,13 @@ class _Run:
     def _round(self) -> Line:
         """Collects, learns, and evaluates when it is time."""
         learner = self.learner
-        episodes = learner.collect()
         updates = learner.updates
+        # Both wait for the device at their end: what they bring along is on the CPU.
+        clock = [time.perf_counter()]
+        episodes = learner.collect()
+        clock.append(time.perf_counter())
         stats = learner.learn()._asdict()
+        clock.append(time.perf_counter())
         check_finite(
             stats,
             {"online": learner.online, "target": learner.target},
@@ -263,6 +268,9 @@ class _Run:
             f"{self.run_dir}; the same steps from there lead here again",
         )
         line = self._line(episodes) | stats
+        line |= rates(
+            self.config, clock[1] - clock[0], clock[2] - clock[1], learner.updates - updates
+        )
         last = learner.round == self.config.num_rounds
         if last or learner.round % self.config.eval_rounds == 0:
             result = self._evaluate()
@@ -271,7 +279,10 @@ class _Run:
                 "eval_success": result.success,
                 "eval_return": result.mean_return,
                 "eval_cue_seen": result.cue_seen,
+                "eval_junction": result.junction,
             }
+            if result.recall is not None:
+                line["eval_recall"] = result.recall
         line["seconds"] = round(self._seconds, 3)
         return line
 
@@ -286,6 +297,8 @@ class _Run:
             "train_success": float(episodes.success.mean()),
             "train_return": float(episodes.returns.mean()),
             "train_cue_seen": float(episodes.cue_seen.mean()),
+            "train_junction": float(episodes.junction.mean()),
+            "epsilon": learner.epsilon,
         }
 
     def _evaluate(self) -> EvalResult:

@@ -20,7 +20,7 @@ from fastmaze.training import (
     plot_curve,
     train,
 )
-from fastmaze.training.evaluation import EVAL_SEED, Evaluator
+from fastmaze.training.evaluation import EVAL_SEED, Evaluator, wilson_interval
 
 Make = Callable[..., TrainConfig]
 
@@ -49,6 +49,7 @@ def test_known_agents_get_their_figures(tiny: Make) -> None:
     good = evaluator.evaluate(Scripted(remembers=True), EVAL_SEED)  # type: ignore[arg-type]
     assert (good.num_episodes, good.success, good.mean_return) == (1500, 1.0, 1.0)
     assert (good.success_stderr, good.return_stderr, good.cue_seen) == (0.0, 0.0, 1.0)
+    assert (good.junction, good.recall) == (1.0, 1.0)
     assert good.solved
     blind = evaluator.evaluate(Scripted(remembers=False), EVAL_SEED)  # type: ignore[arg-type]
     assert not blind.solved
@@ -56,6 +57,7 @@ def test_known_agents_get_their_figures(tiny: Make) -> None:
     assert blind.mean_return == pytest.approx(blind.success)
     assert blind.success_stderr == pytest.approx(0.5 / 1500**0.5, rel=0.01)
     assert blind.return_stderr == pytest.approx(blind.success_stderr)
+    assert (blind.junction, blind.recall) == (1.0, blind.success)
     evaluator.close()
 
 
@@ -73,6 +75,36 @@ def test_an_evaluation_that_cannot_succeed_any_more_may_end_early(tiny: Make) ->
     assert first.evaluate(agent, EVAL_SEED) == short
     evaluator.close()
     first.close()
+
+
+def test_the_interval_of_success_is_wilsons() -> None:
+    """Its ends solve the equation that it comes from; it stays sane where all succeed or none."""
+    z = 1.959964
+    for n, successes in ((1, 0), (10, 3), (1024, 1023), (1024, 1024)):
+        share = successes / n
+        low, high = wilson_interval(share, n)
+        for end in {low, high} - {0.0, 1.0}:
+            assert abs(share - end) == pytest.approx(z * (end * (1 - end) / n) ** 0.5, abs=1e-9)
+        assert low <= share <= high
+        mirrored = wilson_interval(1 - share, n)
+        assert (1 - mirrored[1], 1 - mirrored[0]) == pytest.approx((low, high))
+    assert wilson_interval(1.0, 1024) == pytest.approx((0.99626, 1.0), abs=1e-5)
+    assert wilson_interval(0.0, 10)[0] == 0.0
+
+
+def test_an_agent_that_never_arrives_has_no_recall(tiny: Make) -> None:
+    class Late(Scripted):
+        """Stays where it is."""
+
+        def step(self, obs: Tensor, previous: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+            q = torch.zeros(len(obs), 4)
+            q[:, 1] = 1.0  # up, where there is a wall
+            return q, state
+
+    evaluator = Evaluator(tiny(length=12), 8)
+    result = evaluator.evaluate(Late(remembers=True), EVAL_SEED)  # type: ignore[arg-type]
+    evaluator.close()
+    assert (result.success, result.junction, result.recall) == (0.0, 0.0, None)
 
 
 def test_evaluations_play_other_mazes_than_training(tiny: Make) -> None:

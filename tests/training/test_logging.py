@@ -11,8 +11,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fastmaze.training import TrainConfig, resume_training, train
-from fastmaze.training.logging import read_log
-from fastmaze.training.progress import Progress
+from fastmaze.training.logging import WALL_CLOCK, read_log
+from fastmaze.training.progress import Progress, _summary, short
 from fastmaze.training.tensorboard import EventFile
 from tests.training.runs import Crash, crash_in_round
 
@@ -39,6 +39,51 @@ def test_lines_come_with_evaluations_and_after_a_silence(
     assert [words.split()[1] for words in said] == ["2/9", "3/9"]
     assert "success 0.500" in said[0]
     assert "exploring: 0.250" in said[1]
+
+
+def test_a_line_says_all_there_is_to_watch() -> None:
+    shown = _summary(
+        line(
+            2,
+            eval_success=0.5,
+            eval_return=0.1,
+            eval_junction=0.75,
+            eval_recall=2 / 3,
+            epsilon=0.05,
+            tokens_per_second=123_456,
+            env_steps_per_second=987,
+            update_ms=35.21,
+            gpu_gib=2.34,
+        )
+    )
+    assert shown == (
+        "success 0.500, junction 0.75, recall 0.67, return +0.10, eps 0.05, 123k tokens/s, "
+        "987 env steps/s, 35.2 ms/update, 2.3 GiB, 200 steps, 1 s"
+    )
+
+
+def test_numbers_are_short() -> None:
+    numbers = (0, 950, 999.4, 999.6, 12_345, 999_600, 4_560_000, 2e9)
+    assert [short(x) for x in numbers] == ["0", "950", "999", "1k", "12.3k", "1M", "4.56M", "2G"]
+
+
+def test_a_round_logs_its_rates(tiny: Make) -> None:
+    """And those are no part of what makes two runs the same."""
+    config = tiny(num_episodes=16)
+    lines = read_log(train(config, progress=False).run_dir)
+    for logged in lines:
+        tokens = config.hyper.batch_size * config.spec.episode_length
+        made = logged["tokens_per_second"] * logged["update_ms"] / 1e3
+        assert made == pytest.approx(tokens, rel=1e-2)
+        assert logged["env_steps_per_second"] > 0
+        assert "gpu_gib" not in logged
+        assert 0 <= logged["train_junction"] <= 1
+        assert logged["train_junction"] >= logged["train_success"]
+    # Two rounds of random actions; the coming one's chance is known a round before.
+    assert [logged["epsilon"] for logged in lines[:2]] == [1.0, lines[2]["epsilon"]]
+    assert lines[2]["epsilon"] < 1.0
+    names = {name for logged in lines for name in logged}
+    assert names >= {"eval_junction", *WALL_CLOCK} - {"gpu_gib"}
 
 
 def test_a_long_round_is_said_to_be_under_way(capsys: pytest.CaptureFixture[str]) -> None:
