@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from fastmaze.bench.attention_contenders import CONTENDERS, OURS
+from fastmaze.requirements import require_matplotlib
 
 _COLOURS: Final = ("#d62728", "#e6a000", "#7f7f7f", "#1f77b4", "#2ca02c", "#9467bd", "#17becf",
                    "#8c564b", "#e377c2")  # fmt: skip
@@ -22,10 +23,7 @@ def check_plot_path(path: Path) -> None:
         ImportError: matplotlib is missing.
         ValueError: it is a directory, or lies in none that may be written.
     """
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise ImportError('--plot: needs matplotlib: pip install "fastmaze[plot]"') from error
+    require_matplotlib("--plot")
     if path.is_dir():
         raise ValueError(f"--plot: expected a file to write, got the directory {path}")
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):

@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import torch
 
+from fastmaze.envs.backends import device_core
+
 _QUERY: Final = ("driver_version", "clocks.sm", "clocks.mem", "power.limit", "temperature.gpu")
 """Facts that nvidia-smi knows and torch does not; only read, never set."""
 
@@ -18,17 +20,7 @@ def choose_device(name: str) -> torch.device:
     Raises:
         ValueError: torch knows no such device, or it is not there.
     """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"device: expected auto, cpu or cuda, got {name!r}") from error
-    if device.type not in ("cpu", "cuda"):
-        raise ValueError(f"device: expected auto, cpu or cuda, got {name!r}")
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device: expected one that is there, got cuda without a GPU")
-    return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
+    return device_core.choose_device(None if name == "auto" else name)
 
 
 def describe_device(device: torch.device) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
@@ -31,11 +30,13 @@ def set_up(setting: Figures) -> tuple[Figures, Turns]:
     precision = setting["precision"]
     device = torch.device(setting["config"]["device"])
     on_gpu = device.type == "cuda"
-    config = TrainConfig(updates_per_round=_GPU_UPDATES if on_gpu else 1, **setting["config"])
+    config = TrainConfig(
+        updates_per_round=_GPU_UPDATES if on_gpu else 1,
+        compute_dtype="bfloat16" if precision == "bf16" else "float32",
+        **setting["config"],
+    )
     learner = Learner(config)
     fill_replay(learner)
-    if precision == "bf16":
-        _narrow(learner, device)
     updates = config.hyper.updates_per_round
     memory: list[PeakMemory] = []
 
@@ -101,18 +102,6 @@ def fill_replay(learner: Learner) -> None:
     actions = rng.integers(0, NUM_ACTIONS, (T, size)).astype(np.uint8)
     rewards = rng.random((T, size)).astype(np.float32)
     learner.replay.add(obs, actions, rewards)
-
-
-def _narrow(learner: Learner, device: torch.device) -> None:
-    """Lets both networks compute in bfloat16 where autocast does; their values come in float32."""
-    for network in (learner.online, learner.target):
-        forward = network.forward
-
-        def narrow(*args: Any, forward: Callable[..., Any] = forward) -> Any:
-            with torch.autocast(device.type, torch.bfloat16):
-                return forward(*args).float()
-
-        vars(network)["forward"] = narrow
 
 
 if __name__ == "__main__":

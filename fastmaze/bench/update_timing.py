@@ -1,29 +1,28 @@
 """Part "update" of `fastmaze bench gpu-check`: one update of double Q-learning, timed in parts.
 
-The network, the loss and the optimiser are the trainer's; the batch is random and already on the
-device.
+The update is the trainer's own; the batch is random and already on the device.
 """
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import itertools
 import statistics
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, Final, NamedTuple
 
 import torch
-from torch import Tensor
 
-from fastmaze.agents.ddqn import DDQN, Batch
+from fastmaze.agents.ddqn import Batch, Loss
 from fastmaze.bench.ceilings import float32_precision
 from fastmaze.bench.device_timing import one_line, record_event
 from fastmaze.bench.gpu_check_parts import Context
 from fastmaze.specs import NUM_ACTIONS
 from fastmaze.training import TrainConfig
 from fastmaze.training.network import build_network
+from fastmaze.training.update import Update
 
 STAGES: Final = ("forward", "backward", "optimizer")
 LOWER_BOUND_MS: Final = {1500: 0.56, 10_000: 11.7}
@@ -37,7 +36,7 @@ class Setting(NamedTuple):
     length: int
     """Steps of an episode, T; the network sees T + 1."""
     precision: str
-    """tf32, or bf16 by autocast."""
+    """fp32, tf32 or bf16."""
     dropout: float
     impl: str
     """The attention's."""
@@ -92,11 +91,13 @@ def time_update(
         device=str(device),
         dropout=setting.dropout,
         attention_impl=setting.impl,  # type: ignore[arg-type]
+        compute_dtype="bfloat16" if setting.precision == "bf16" else "float32",
         num_heads=1,
         num_layers=1,
+        discount=0.99,  # with 0 the target network would not be asked at all
     )
     torch.manual_seed(0)
-    run, batch = _update(config, setting, batch_size, device)
+    run, batch = _update(config, batch_size)
     with float32_precision("tf32" if setting.precision != "fp32" else "ieee"):
         for _ in range(3):
             run(batch)
@@ -123,38 +124,29 @@ def time_update(
 
 
 def _update(
-    config: TrainConfig, setting: Setting, batch_size: int, device: torch.device
+    config: TrainConfig, batch_size: int
 ) -> tuple[Callable[[Batch], Callable[[], list[float]]], Batch]:
     """The trainer's update as a function that returns, once asked, milliseconds of its stages."""
-    hyper = config.hyper
+    device = torch.device(config.device)
     online = build_network(config)
     target = copy.deepcopy(online).requires_grad_(False)
     online.train()
     target.train()
-    optimizer = torch.optim.Adam(
-        online.parameters(), lr=hyper.learning_rate, betas=(0.9, hyper.adam_beta2), fused=True
-    )
-    algorithm = DDQN(discount=hyper.discount, reward_scale=hyper.reward_scale)
-    fast: list[Tensor] = list(online.parameters())
-    slow: list[Tensor] = list(target.parameters())
+    update = Update(config, online, target, micro_batch_size=batch_size)
+    algorithm = update.algorithm
 
     def run(batch: Batch) -> Callable[[], list[float]]:
-        narrow = (
-            torch.autocast(device.type, torch.bfloat16)
-            if setting.precision == "bf16"
-            else contextlib.nullcontext()
-        )
         marks = [_mark(device)]
-        with narrow:
-            loss = algorithm.loss(online, target, batch).loss
+
+        def loss(*args: Any) -> Loss:
+            found = algorithm.loss(*args)
+            marks.append(_mark(device))
+            return found
+
+        update.algorithm = SimpleNamespace(loss=loss)  # type: ignore[assignment]
+        update.gradients(batch)
         marks.append(_mark(device))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        marks.append(_mark(device))
-        torch.nn.utils.clip_grad_norm_(fast, hyper.grad_clip or float("inf"))
-        optimizer.step()
-        with torch.no_grad():
-            torch._foreach_lerp_(slow, fast, hyper.target_rate)
+        update.step()
         marks.append(_mark(device))
         return lambda: _between(marks, device)
 

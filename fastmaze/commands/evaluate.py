@@ -10,15 +10,15 @@ from typing import Annotated, Any
 
 import tyro
 
+from fastmaze.requirements import require_matplotlib
 from fastmaze.results import check_json_path, write_json
-from fastmaze.training import EvalResult, evaluate, load_agent
+from fastmaze.training import EvalResult, load_agent
 from fastmaze.training.attention_picture import (
     describe,
     last_looks,
     plot_attention,
-    require_matplotlib,
 )
-from fastmaze.training.evaluation import EVALUATE_EPISODES
+from fastmaze.training.evaluation import EVALUATE_EPISODES, evaluate_agent
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,16 +56,14 @@ def run(args: Sequence[str]) -> int:
     if options.attention is not None:
         _check_picture(options.attention, len(lengths))
     # All are known to be in order before the first is played.
-    configs = [load_agent(options.run, length=length)[0] for length in lengths]
+    agents = [load_agent(options.run, length=length) for length in lengths]
     looks = []
     if options.attention is not None:
         # First, as it is refused where the agent has no attention.
         looks = last_looks(options.run, seed=options.seed, length=lengths[0])
     rows: list[dict[str, Any]] = []
-    for length, config in zip(lengths, configs, strict=True):
-        result = evaluate(
-            options.run, num_episodes=options.episodes, seed=options.seed, length=length
-        )
+    for config, network in agents:
+        result = evaluate_agent(config, network, num_episodes=options.episodes, seed=options.seed)
         if not rows:
             print(HEADER)
         print(_row(config.length, result), flush=True)
@@ -111,4 +109,4 @@ def _check_picture(path: Path, num_lengths: int) -> None:
         raise ValueError(f"--attention: expected a file in a directory that exists, got {path}")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise ValueError(f"--attention: {path} may not be written")
-    require_matplotlib()
+    require_matplotlib("the attention picture")

@@ -9,7 +9,7 @@ print(evaluate(result.run_dir).success)
 ```
 """
 
-from fastmaze.training.requirements import require_training_packages
+from fastmaze.requirements import require_training_packages
 
 require_training_packages()
 

@@ -23,6 +23,7 @@ from fastmaze.models.attention_weights import last_step_weights
 from fastmaze.models.gpt import GPT
 from fastmaze.models.q_network import QNetwork
 from fastmaze.reference.philox import draw_goal
+from fastmaze.requirements import require_matplotlib
 from fastmaze.specs import NUM_ACTIONS, TMazeSpec
 from fastmaze.training.evaluation import (
     EVAL_SEED,
@@ -114,7 +115,7 @@ def plot_attention(looks: Sequence[LastLook], path: Path | str) -> Path:
     Raises:
         ImportError: matplotlib is missing; the message says what to install.
     """
-    require_matplotlib()
+    require_matplotlib("the attention picture")
     from matplotlib.figure import Figure
 
     path = Path(path)
@@ -164,20 +165,6 @@ def describe(looks: Sequence[LastLook]) -> str:
             shares = "  ".join(f"head {i + 1}: {weight:.3f}" for i, weight in enumerate(heads))
             lines.append(f"cue {look.goal_y:+d}, {end}{name}:  {shares}")
     return "\n".join(lines)
-
-
-def require_matplotlib() -> None:
-    """Refuses before any work is done, rather than after it.
-
-    Raises:
-        ImportError: matplotlib is missing; the message says what to install.
-    """
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            'the attention picture needs matplotlib: pip install "fastmaze[plot]"'
-        ) from error
 
 
 def _weights(network: QNetwork, encoder: GPT, episode: GreedyEpisode) -> npt.NDArray[np.float32]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fastmaze.envs.device import DeviceTMaze
+from typing import Any
+
+from fastmaze.envs.device import DeviceTMaze, make_device
 from fastmaze.envs.vector import FastMazeVectorEnv, make_vec
 from fastmaze.training.config import TrainConfig
 from fastmaze.training.device_rollout import DeviceCollector
@@ -22,21 +24,14 @@ def make_collector(
         num_envs: N.
         env_offset: global index of the first one, for populations split over processes.
     """
-    if config.backend == "device":
-        tensors = DeviceTMaze(
-            config.spec,
-            num_envs=num_envs,
-            device=config.device,
-            env_offset=env_offset,
-            autoreset_mode="Disabled",
-        )
-        return tensors, DeviceCollector(tensors)
-    envs = make_vec(
-        config.task,
-        num_envs=num_envs,
-        backend=config.backend,
-        env_offset=env_offset,
-        autoreset_mode="Disabled",
+    how: dict[str, Any] = {
+        "num_envs": num_envs,
+        "env_offset": env_offset,
+        "autoreset_mode": "Disabled",
         **config.env_options,
-    )
+    }
+    if config.backend == "device":
+        tensors = make_device(config.task, device=config.device, **how)
+        return tensors, DeviceCollector(tensors)
+    envs = make_vec(config.task, backend=config.backend, **how)
     return envs, Collector(envs)

@@ -166,10 +166,11 @@ class TrainConfig:
     length (lstm T/10: 0.1). Paper: 1."""
     value_scale: ValueScale | None = None
     """What the networks predict: linear (returns) or symlog (their signed logarithm). Default:
-    symlog: a goal worth T penalties is then worth log T of them, and drowns none. Paper: linear."""
+    symlog (lstm linear): a goal worth T penalties is then worth log T of them, and drowns none.
+    Paper: linear."""
     edge_share: float | None = None
     """Share of the loss that an episode's first and last step have each, 0 for 1/T as all others.
-    Default: 0.04: they alone show the cue and ask for it, and are one in T. Paper: 0."""
+    Default: 0.04 (lstm 0): they alone show the cue and ask for it, and are one in T. Paper: 0."""
     learning_rate: float | None = None
     """Adam's step size. Default: 1e-3 (lstm 5e-4). Paper: 3e-4."""
     adam_beta2: float | None = None

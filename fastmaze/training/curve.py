@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from fastmaze.requirements import require_matplotlib
 from fastmaze.training.evaluation import SOLVED
 from fastmaze.training.logging import read_log
 
@@ -23,12 +24,9 @@ def plot_curve(run_dir: Path | str, path: Path | str | None = None) -> Path:
         ImportError: matplotlib is missing; the message says what to install.
         ValueError: the run has no evaluation yet.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            'the learning curve needs matplotlib: pip install "fastmaze[plot]"'
-        ) from error
+    require_matplotlib("the learning curve")
+    from matplotlib.figure import Figure
+
     run_dir = Path(run_dir)
     path = run_dir / "learning_curve.png" if path is None else Path(path)
     lines = read_log(run_dir)

@@ -31,6 +31,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from fastmaze.training.config import TrainConfig
+from fastmaze.training.fallback import first_line
 
 MEETING_SECONDS: Final = 120.0
 """How long processes wait for one another at the start."""
@@ -227,11 +228,7 @@ def _join(size: int, config: TrainConfig) -> int:
     except (ValueError, RuntimeError, OSError) as error:
         raise ValueError(
             f"WORLD_SIZE: {size} processes are to train together, but they do not meet "
-            f"({_first_line(error)}); start them with `torchrun --nproc-per-node={size} -m "
+            f"({first_line(error)}); start them with `torchrun --nproc-per-node={size} -m "
             "fastmaze train …`, or unset WORLD_SIZE to train in one"
         ) from error
     return int(rank)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -15,7 +15,6 @@ over, in later rounds too. Random actions are drawn before the episode begins.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Final
@@ -28,6 +27,7 @@ from torch import Tensor
 from fastmaze.envs.device import DeviceTMaze
 from fastmaze.models.q_network import QNetwork
 from fastmaze.specs import NUM_ACTIONS
+from fastmaze.training.fallback import first_line, warn_slower
 from fastmaze.training.rollout import Episodes
 
 CHUNK: Final = 32
@@ -259,7 +259,7 @@ class DeviceCollector:
                     self._graphs = {}
                     torch.cuda.set_stream(stream)  # a capture that fails as it ends keeps its own
                     torch.cuda.synchronize(self.device)  # raises, should the device be lost
-                    _say_plain(" ".join(str(error).split()) or type(error).__name__)
+                    _say_plain(first_line(error))
             self._graphs_of = identity  # a capture that failed is not tried again
         self.captured = bool(self._graphs)
         return self._graphs
@@ -337,8 +337,4 @@ def _tensors(state: Any) -> Iterator[Tensor]:
 
 
 def _say_plain(reason: str) -> None:
-    warnings.warn(
-        f"rollout: no CUDA graph, steps are launched one by one, which is slower: {reason}",
-        RuntimeWarning,
-        stacklevel=4,
-    )
+    warn_slower("rollout: no CUDA graph, steps are launched one by one", reason, stacklevel=4)

@@ -15,11 +15,13 @@ from fastmaze.models.q_network import QNetwork
 from fastmaze.reference.tmaze import TMaze
 from fastmaze.specs import TMazeSpec
 from fastmaze.training.checkpoint import CheckpointError, load_checkpoint
+from fastmaze.training.checkpoint_series import CHECKPOINT_FILE
 from fastmaze.training.collectors import make_collector
 from fastmaze.training.config import TrainConfig
 from fastmaze.training.data_parallel import ALONE, Processes
 from fastmaze.training.network import build_network
 from fastmaze.training.outcomes import Outcomes, joined, outcomes_of
+from fastmaze.training.run_directory import BEST_FILE
 
 EVAL_SEED: Final = 2**63
 """Seeds of evaluations start here, far above those of training runs."""
@@ -183,6 +185,13 @@ def evaluate(
     if isinstance(num_episodes, bool) or not isinstance(num_episodes, int) or num_episodes < 1:
         raise ValueError(f"num_episodes: expected an integer of at least 1, got {num_episodes!r}")
     config, network = load_agent(checkpoint, length=length)
+    return evaluate_agent(config, network, num_episodes=num_episodes, seed=seed)
+
+
+def evaluate_agent(
+    config: TrainConfig, network: QNetwork, *, num_episodes: int, seed: int
+) -> EvalResult:
+    """As `evaluate`, with an agent that `load_agent` returned."""
     evaluator = Evaluator(config, num_episodes)
     try:
         return evaluator.evaluate(network, eval_seed(seed))
@@ -268,7 +277,7 @@ def load_agent(
     """
     path = Path(checkpoint)
     if path.is_dir():
-        kept = [path / name for name in ("best.safetensors", "checkpoint.safetensors")]
+        kept = [path / name for name in (BEST_FILE, CHECKPOINT_FILE)]
         found = [file for file in kept if file.is_file()]
         if not found:
             raise FileNotFoundError(

@@ -96,7 +96,7 @@ class Learner:
     def collect(self) -> Outcomes:
         """One episode of every environment, those of all processes, kept in the replay."""
         self.online.train()
-        epsilon, rng = self._epsilon(), self.rng
+        epsilon, rng = self._epsilon(self.hyper.num_envs), self.rng
         if self.processes.several:
             epsilon = epsilon[:, self._mine]
             rng = ShareOfDraws(rng.bit_generator, self.processes)
@@ -113,22 +113,23 @@ class Learner:
     @property
     def epsilon(self) -> float:
         """Largest chance of a random action in the coming round, first and last step apart."""
-        chance = self._epsilon()
+        # That of an only environment, which is the one that explores most.
+        chance = self._epsilon(num_envs=1)
         return float((chance[1:-1] if len(chance) > 2 else chance).max())
 
-    def _epsilon(self) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """Chance of a random action in the next round, float64 [T, N]."""
+    def _epsilon(self, num_envs: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Chance of a random action in the next round, float64 [T, num_envs]."""
         hyper = self.hyper
         episodes = self.round * hyper.num_envs
         if episodes < hyper.random_episodes:
-            return np.ones((self.spec.episode_length, hyper.num_envs))
+            return np.ones((self.spec.episode_length, num_envs))
         epsilon = hyper.epsilon
         anneal = hyper.epsilon_anneal * hyper.num_episodes
         if episodes < anneal:
             epsilon += (1.0 - epsilon) * (1.0 - episodes / anneal)
         return exploration(
             self.spec,
-            hyper.num_envs,
+            num_envs,
             epsilon=epsilon,
             spread=hyper.epsilon_spread,
             first_step=hyper.first_step_epsilon,

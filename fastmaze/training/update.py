@@ -12,7 +12,6 @@ hold it: what is drawn, and the learning rate, are made outside.
 from __future__ import annotations
 
 import contextlib
-import warnings
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -24,6 +23,7 @@ from fastmaze.agents.ddqn import DDQN, Batch
 from fastmaze.models.q_network import QNetwork
 from fastmaze.training.config import TrainConfig
 from fastmaze.training.data_parallel import ALONE, Processes
+from fastmaze.training.fallback import first_line, warn_slower
 from fastmaze.training.update_graph import UpdateGraph
 
 
@@ -122,7 +122,11 @@ class Update:
         return self._run(batch) if self._graph is None else self._graph(batch)
 
     def _run(self, batch: Batch) -> Tensor:
-        stats = self._gradients(batch)
+        stats = self.gradients(batch)
+        return torch.cat([stats, self.step()[None]])
+
+    def step(self) -> Tensor:
+        """Second half of an update: to new weights; returns the gradient's norm before clipping."""
         norm = torch.nn.utils.clip_grad_norm_(
             self.online.parameters(), self._grad_clip or float("inf")
         )
@@ -131,10 +135,10 @@ class Update:
             slow: list[Tensor] = list(self.target.parameters())
             fast: list[Tensor] = list(self.online.parameters())
             torch._foreach_lerp_(slow, fast, self._target_rate)
-        return torch.cat([stats, norm[None]])
+        return norm
 
-    def _gradients(self, batch: Batch) -> Tensor:
-        """Sets the gradients of the whole batch's loss; returns loss and means, float32 [3]."""
+    def gradients(self, batch: Batch) -> Tensor:
+        """First half: sets those of the whole batch's loss; returns loss and means, float32 [3]."""
         self.optimizer.zero_grad(set_to_none=True)
         B, size = len(batch.obs), self.micro_batch_size
         counts = batch.mask.sum(dim=1).to(batch.rewards.dtype)  # steps, [B]
@@ -163,11 +167,11 @@ class Update:
         """The first update, whose passes are compiled when they are first run."""
         self._on_trial = False
         try:
-            self._gradients(batch)
+            self.gradients(batch)
         except torch.cuda.OutOfMemoryError:
             raise
         except Exception as error:  # whatever a compiler may raise
-            _say("compiled", f"{type(error).__name__}: {_first_line(error)}")
+            _say("compiled", f"{type(error).__name__}: {first_line(error)}")
             self._online, self._target = self.online, self.target
         return self._run(batch) if self._graph is None else self._graph(batch)
 
@@ -178,11 +182,5 @@ class Update:
             self._graph.forget()  # it would go on writing where the state was
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [""])[0]
-
-
 def _say(what: str, reason: str) -> None:
-    warnings.warn(
-        f"update: not {what}, which is slower on a GPU: {reason}", RuntimeWarning, stacklevel=4
-    )
+    warn_slower(f"update: not {what}", reason, stacklevel=4)

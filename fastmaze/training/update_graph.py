@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Final
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fastmaze.agents.ddqn import Batch
+from fastmaze.training.fallback import first_line, warn_slower
 
 WARM_UP: Final = 3
 """Updates made without a graph first: kernels are compiled and workspaces made, which a capture
@@ -88,12 +88,7 @@ class UpdateGraph:
             self._failed = True
             torch.cuda.set_stream(stream)  # a capture that fails as it ends keeps its own
             torch.cuda.synchronize(self._device)  # raises, should the device be lost
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            warnings.warn(
-                f"update: not captured in a CUDA graph, which is slower: {reason}",
-                RuntimeWarning,
-                stacklevel=5,
-            )
+            warn_slower("update: not captured in a CUDA graph", first_line(error), stacklevel=5)
             return False
         self._graph = graph
         return True

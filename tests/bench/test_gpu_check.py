@@ -307,13 +307,12 @@ def test_update_learns(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is timed is an update: it moves the online network, and the target a little."""
     from fastmaze.training import TrainConfig
 
-    setting = update_timing.Setting(8, "fp32", 0.0, "auto")
     networks: list[Any] = []
     build = update_timing.build_network
     monkeypatch.setattr(
         update_timing, "build_network", lambda config: networks.append(build(config)) or networks[0]
     )
-    run, batch = update_timing._update(TrainConfig(length=7), setting, 2, CPU)
+    run, batch = update_timing._update(TrainConfig(length=7), 2)
     before = [p.clone() for p in networks[0].parameters()]
     assert len(run(batch)()) == 3
     assert any(not torch.equal(a, b) for a, b in zip(before, networks[0].parameters(), strict=True))

@@ -111,7 +111,7 @@ def test_the_published_schedule_falls_from_one_to_its_end(tiny: Make) -> None:
     chances = []
     for episode in (0, 9, 10, 15, 19, 20, 99):
         learner.round = episode
-        chances.append(learner._epsilon().mean())
+        chances.append(learner._epsilon(1).mean())
     end = 1 / 6
     falling = [end + (1 - end) * (1 - episode / 20) for episode in (10, 15, 19)]
     assert chances == pytest.approx([1.0, 1.0, *falling, end, end])

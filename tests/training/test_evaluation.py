@@ -182,7 +182,7 @@ def test_missing_matplotlib_says_what_to_install(
 
 
 def test_missing_packages_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fastmaze.training import requirements
+    from fastmaze import requirements
 
     monkeypatch.setattr(requirements, "TRAINING_PACKAGES", ("torch", "no_such_package"))
     with pytest.raises(ImportError, match=r'no_such_package.*pip install "fastmaze\[train\]"'):

@@ -27,6 +27,16 @@ class EpisodeStatistics(NamedTuple):
     cue_seen: npt.NDArray[np.bool_]
     """Visited the oracle at any time, bool [num_envs]."""
 
+    @classmethod
+    def of_none(cls, num_envs: int) -> EpisodeStatistics:
+        """Before any episode has finished."""
+        return cls(
+            np.zeros(num_envs, np.float64),
+            np.zeros(num_envs, np.int64),
+            np.zeros(num_envs, np.bool_),
+            np.zeros(num_envs, np.bool_),
+        )
+
 
 class Backend(Protocol):
     """`num_envs` copies of one task, stepped together, on arrays that the caller owns.

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from fastmaze.envs.backends.base import Array, EpisodeStatistics, Mode
 from fastmaze.envs.backends.device_core import DeviceCore, Impl
-from fastmaze.envs.backends.errors import Busy, Closed, NotReady
+from fastmaze.envs.backends.errors import Closed, NotReady
+from fastmaze.envs.backends.exclusive import exclusive
 from fastmaze.envs.backends.state import FIELDS, NEVER_RESET, add_header, load_arrays
 from fastmaze.envs.backends.validation import (
     check_actions,
@@ -59,12 +60,7 @@ class DeviceBackend:
         self.core: DeviceCore | None = DeviceCore(spec, num_envs, mode, device, impl)
         self.spec, self.num_envs, self.mode = spec, self.core.num_envs, mode
         self.device = self.core.device
-        self.statistics = EpisodeStatistics(
-            np.zeros(num_envs, np.float64),
-            np.zeros(num_envs, np.int64),
-            np.zeros(num_envs, np.bool_),
-            np.zeros(num_envs, np.bool_),
-        )
+        self.statistics = EpisodeStatistics.of_none(num_envs)
         self._episode, self._t = self._clocks(self.core)
         self._busy = threading.Lock()
 
@@ -167,14 +163,10 @@ class DeviceBackend:
     @contextlib.contextmanager
     def _exclusive(self) -> Iterator[DeviceCore]:
         """Holds the batch for one call; refuses a second thread, and any call after `close`."""
-        if not self._busy.acquire(False):
-            raise Busy("the env is in use by another thread")
-        try:
+        with exclusive(self._busy):
             if self.core is None:
                 raise Closed("the env is closed")
             yield self.core
-        finally:
-            self._busy.release()
 
     def _step(
         self,

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from fastmaze.envs.backends import numba_kernels
 from fastmaze.envs.backends.base import Array, EpisodeStatistics, Mode
 from fastmaze.envs.backends.errors import Busy, Closed, NotReady
+from fastmaze.envs.backends.exclusive import exclusive
 from fastmaze.envs.backends.state import (
     FIELDS,
     NEVER_RESET,
@@ -81,12 +82,7 @@ class NumbaBackend:
         arrays["flags"][:] = 1 | (16 if spec.oracle_length == 0 else 0)
         self._narrowed = np.empty(num_envs, np.uint8)
         self._use(arrays)
-        self.statistics = EpisodeStatistics(
-            np.zeros(num_envs, np.float64),
-            np.zeros(num_envs, np.int64),
-            np.zeros(num_envs, np.bool_),
-            np.zeros(num_envs, np.bool_),
-        )
+        self.statistics = EpisodeStatistics.of_none(num_envs)
         self._nothing = np.empty((0, 0), np.float32)
         self._never_reset, self._over = num_envs, 0
         self._waiting = True  # some reason not to step: see _check_ready
@@ -203,13 +199,9 @@ class NumbaBackend:
     @contextlib.contextmanager
     def _exclusive(self) -> Iterator[None]:
         """Holds the batch for one call; refuses a second thread, and any call after `close`."""
-        if not self._busy.acquire(False):
-            raise Busy("the env is in use by another thread")
-        try:
+        with exclusive(self._busy):
             self._check_open()
             yield
-        finally:
-            self._busy.release()
 
     def _observe(self, obs: Array) -> None:
         x, t, flags = self._lanes[:3]

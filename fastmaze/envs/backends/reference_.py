@@ -42,12 +42,7 @@ class ReferenceBackend:
         self.spec = spec
         self.num_envs = check_count("num_envs", num_envs)
         self.mode: Mode = mode
-        self.statistics = EpisodeStatistics(
-            np.zeros(self.num_envs, np.float64),
-            np.zeros(self.num_envs, np.int64),
-            np.zeros(self.num_envs, np.bool_),
-            np.zeros(self.num_envs, np.bool_),
-        )
+        self.statistics = EpisodeStatistics.of_none(self.num_envs)
         self._envs = [TMaze(spec, index) for index in range(num_envs)]
         self._closed = False
 

@@ -1,4 +1,4 @@
-"""Says what to install when a package that training needs is missing."""
+"""Says what to install when an optional package is missing, before any work is done."""
 
 from __future__ import annotations
 
@@ -16,3 +16,15 @@ def require_training_packages() -> None:
             f"training needs {', '.join(missing)}, not installed here: "
             'pip install "fastmaze[train]"'
         )
+
+
+def require_matplotlib(what: str) -> None:
+    """Raises ImportError, with the line to install it, if nothing can be drawn.
+
+    Args:
+        what: needs it, as the message calls it.
+    """
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError as error:
+        raise ImportError(f'{what} needs matplotlib: pip install "fastmaze[plot]"') from error
