@@ -96,17 +96,17 @@ class TrainConfig:
 
     num_episodes: int | None = None
     """Budget, the run's definite end, in whole rounds; the learning rate falls over it. Default:
-    4,096 (6,144 if the cue has to be fetched; lstm half of each) up to length 50, growing with the
-    square root of the length beyond; a run ends sooner once it has solved the task, see
-    `stop_after_solved`. Paper: 6,700 to 40,000, by length."""
+    4,096 (6,144 if the cue has to be fetched) up to length 50, growing with the square root of the
+    length beyond; a run ends sooner once it has solved the task, see `stop_after_solved`. Paper:
+    6,700 to 40,000, by length."""
     num_envs: int | None = None
     """Episodes collected together; one round. Default: 32, one batch for the network. Paper: 1."""
     updates_per_round: int | None = None
-    """Gradient updates after each round. Default: 8 (lstm 32): counted in updates, the cost of
-    learning hardly grows with length. Paper: a quarter of the episode's steps."""
+    """Gradient updates after each round. Default: 8: counted in updates, the cost of learning
+    hardly grows with length. Paper: a quarter of the episode's steps."""
     batch_size: int | None = None
     """Whole episodes per update. Default: 32, where 8 often did not find recall in five times the
-    updates; lstm 8. Paper: 64."""
+    updates. Paper: 64."""
     replay_balance: float | None = None
     """Share of each batch that is drawn from successful episodes, once there are any; the rest
     is drawn from all. Both: 0."""
@@ -142,17 +142,17 @@ class TrainConfig:
     epsilon_anneal: float | None = None
     """Share of the budget over which `epsilon` falls from 1. Default: 0. Paper: 0.1."""
     last_step_epsilon: float | None = None
-    """Least chance of a random action at the last step. Default: 1 (lstm 0.3): nothing that
+    """Least chance of a random action at the last step. Default: 1: nothing that
     follows can be spoilt, and every arm is tried equally often with each cue; with 0.3, a run that
     first learned one cue saw too few successes with the other. Paper: 0."""
     first_step_epsilon: float | None = None
-    """Least chance of a random action at the first step. Default: 0.2 (lstm 0), because what is
+    """Least chance of a random action at the first step. Default: 0.2, because what is
     learned about the cue leaks into the values at the step that shows it, and rare mistakes there
     correct it too slowly; 0.75 if the cue has to be fetched: the first step decides whether it is.
     Paper: 0."""
 
     discount: float | None = None
-    """Worth of a reward one step later. Default: 0 if the cue shows at the start (lstm 0.9): credit
+    """Worth of a reward one step later. Default: 0 if the cue shows at the start: credit
     then spans one step, each step's own reward tells right from wrong, and nothing needs to be
     known about rewards far off; 1 if the cue has to be fetched, which pays off T steps later.
     Paper: 0.99."""
@@ -163,24 +163,23 @@ class TrainConfig:
     """Rewards summed before bootstrapping, for `trace` 0. Both: 1."""
     reward_scale: float | None = None
     """Rewards are multiplied by this for learning. Default: L, so that a step's penalty is 1 at any
-    length (lstm T/10: 0.1). Paper: 1."""
+    length. Paper: 1."""
     value_scale: ValueScale | None = None
     """What the networks predict: linear (returns) or symlog (their signed logarithm). Default:
-    symlog (lstm linear): a goal worth T penalties is then worth log T of them, and drowns none.
-    Paper: linear."""
+    symlog: a goal worth T penalties is then worth log T of them, and drowns none. Paper: linear."""
     edge_share: float | None = None
     """Share of the loss that an episode's first and last step have each, 0 for 1/T as all others.
-    Default: 0.04 (lstm 0): they alone show the cue and ask for it, and are one in T. Paper: 0."""
+    Default: 0.04: they alone show the cue and ask for it, and are one in T. Paper: 0."""
     learning_rate: float | None = None
-    """Adam's step size. Default: 1e-3 (lstm 5e-4). Paper: 3e-4."""
+    """Adam's step size. Default: 1e-3. Paper: 3e-4."""
     adam_beta2: float | None = None
-    """Adam's decay of squared gradients. Default: 0.95 (lstm 0.999): learning one cue makes large
+    """Adam's decay of squared gradients. Default: 0.95: learning one cue makes large
     gradients, after which 0.999 is deaf to the other for hundreds of updates. Paper: 0.999."""
     warmup_updates: int | None = None
     """Updates over which the learning rate rises from 0. Default: 20. Paper: 0."""
     final_learning_rate: float | None = None
     """Learning rate at the budget's end, as a share of the full one; linear in between. Default:
-    0.1 (lstm 1). Paper: 1."""
+    0.1. Paper: 1."""
     stop_after_solved: int | None = None
     """Evaluations in a row that find the task solved after which the run ends before its budget
     does; 0 for never. Default: 5, which is ten rounds of further learning that a solution has to
@@ -188,8 +187,8 @@ class TrainConfig:
     settle_after: int | None = None
     """Hold on to a solution: when so many evaluations in a row find the task solved, go on from
     the evaluated weights at `settled_learning_rate`; when a later one fails, go back to them at
-    half the rate. 0 for never. Default: 1; 2 for the lstm and where the cue has to be
-    fetched, whose first solutions are still on the edge. Without it, a solution is sometimes lost
+    half the rate. 0 for never. Default: 1; 2 where the cue has to be fetched, as
+    first solutions are still on the edge there. Without it, a solution is sometimes lost
     again for a while. Paper: 0."""
     settled_learning_rate: float | None = None
     """Learning rate once settled (see `settle_after`), as a share of the full one. Default:
@@ -224,8 +223,9 @@ class TrainConfig:
     """How the transformer knows a step's place. Default: none: what was learnt at one step of the
     corridor then holds at every other. Paper: sinusoidal."""
     embedding_scale: float | None = None
-    """Size of the embedder's initial weights, against PyTorch's default. Default: 4 (lstm 1).
-    Paper: 1."""
+    """Size of the embedder's initial weights, against PyTorch's default. Default: 4; lstm 64, so
+    that the cue opens gates that are biased to let one part in T through (with 1, recall over 250
+    steps is not found in a few hundred supervised updates, with 64 in a hundred). Paper: 1."""
     query_std: float | None = None
     """Standard deviation of the initial weights of attention's queries and keys. Default: 0.16:
     heads begin with likes and dislikes, and one of four is likely to hear the cue among T steps;

@@ -72,56 +72,54 @@ def default(spec: TMazeSpec, model: ModelName) -> Hyperparameters:
     """Few updates, many environments, rewards and exploration that suit a long corridor.
 
     A maze whose cue has to be fetched (`oracle_length` > 0) needs credit over the whole episode;
-    one that shows it at the start does not. That is all in which the two differ. The LSTM, whose
-    updates cost less and whose recall comes slower, takes more and smaller ones.
+    one that shows it at the start does not. That is all in which the two differ. The models differ
+    in one initial size.
     """
-    gpt = model == "gpt"
     T = spec.episode_length
     fetch = spec.oracle_length > 0
-    rounds = (192 if fetch else 128) if gpt else (96 if fetch else 64)
-    rounds = math.ceil(rounds * max(1.0, math.sqrt(T / 51)))
+    rounds = math.ceil((192 if fetch else 128) * max(1.0, math.sqrt(T / 51)))
     return Hyperparameters(
         width=128,
         num_layers=1,
-        num_heads=4 if gpt else 1,
+        num_heads=4,
         obs_width=64,
         action_width=64,
         head_widths=(256, 256),
         positions="none",
-        embedding_scale=4.0 if gpt else 1.0,
+        embedding_scale=4.0 if model == "gpt" else 64.0,
         query_std=0.16,
         attention_std=0.08,
         lstm_init="chrono",
         dropout=0.0,
         separate_forwards=False,
         act_with_target=True,
-        discount=1.0 if fetch else 0.0 if gpt else 0.9,
+        discount=1.0 if fetch else 0.0,
         trace=1.0 if fetch else 0.0,
         n_step=1,
-        reward_scale=float(spec.corridor_length) if gpt else T / 10,
-        value_scale="symlog" if gpt else "linear",
-        edge_share=0.04 if gpt else 0.0,
-        learning_rate=1e-3 if gpt else 5e-4,
-        adam_beta2=0.95 if gpt else 0.999,
+        reward_scale=float(spec.corridor_length),
+        value_scale="symlog",
+        edge_share=0.04,
+        learning_rate=1e-3,
+        adam_beta2=0.95,
         warmup_updates=20,
-        final_learning_rate=0.1 if gpt else 1.0,
+        final_learning_rate=0.1,
         stop_after_solved=5,
-        settle_after=1 if gpt and not fetch else 2,
+        settle_after=2 if fetch else 1,
         settled_learning_rate=0.01,
         grad_clip=1.0,
         target_rate=0.02,
-        batch_size=32 if gpt else 8,
+        batch_size=32,
         num_envs=32,
         num_episodes=32 * rounds,
         random_episodes=64,
-        updates_per_round=8 if gpt else 32,
+        updates_per_round=8,
         replay_steps=max(1_000_000, 1_000 * T),
         replay_balance=0.0,
         epsilon=min(1.0, 2 / T),
         epsilon_spread=True,
         epsilon_anneal=0.0,
-        last_step_epsilon=1.0 if gpt else 0.3,
-        first_step_epsilon=0.75 if fetch else 0.2 if gpt else 0.0,
+        last_step_epsilon=1.0,
+        first_step_epsilon=0.75 if fetch else 0.2,
         eval_every=2 * 32,
     )
 

@@ -70,7 +70,7 @@ def test_the_target_network_follows_slowly(tiny: Make) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
-    [{"num_episodes": 32 * 24}, {"model": "lstm", "num_episodes": 32 * 24}],
+    [{"num_episodes": 32 * 24}, {"model": "lstm", "num_episodes": 32 * 96}],
     ids=["gpt", "lstm"],
 )
 def test_the_defaults_solve_a_short_maze(tmp_path: Path, changes: dict[str, Any]) -> None:
