@@ -43,7 +43,7 @@ def last_step_weights(encoder: GPT, x: Tensor) -> Tensor:
 
 def block_weights(block: Block, x: Tensor) -> Tensor:
     """One block's weights of the last step: from its input, float32 [B, T, F], to [B, H, T]."""
-    q, k, _ = (part.transpose(1, 2) for part in block._heads(x))  # [B, H, T, D]
+    q, k, _ = (part.transpose(1, 2) for part in block.heads(x))  # [B, H, T, D]
     q = q[:, :, -1:]  # [B, H, 1, D]
     if block.rotary:
         q, k = rotate(q, x.shape[1] - 1), rotate(k, 0)

@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from fastmaze.kernels import causal_attention
 from fastmaze.models.attention import ATTENTION_IMPLS, AttentionImpl, attend_to_cache
+from fastmaze.models.token_counts import TokenCounts
 
 Positions = Literal["none", "sinusoidal", "learned", "rotary"]
 POSITIONS: Final = ("none", "sinusoidal", "learned", "rotary")
@@ -86,7 +87,7 @@ class GPT(nn.Module):
             )
         self.output_dim, self.num_heads = width, num_heads
         self.positions, self.max_length, self.dropout = positions, max_length, dropout
-        self.recompute = recompute
+        self.recompute, self.attention_impl = recompute, attention_impl
         self.embed = nn.Identity() if input_dim == width else nn.Linear(input_dim, width)
         self.position = nn.Embedding(max_length, width) if positions == "learned" else None
         self.blocks = nn.ModuleList(
@@ -120,11 +121,20 @@ class GPT(nn.Module):
         y: Tensor = self.final_norm(x)
         return y
 
-    def initial_state(self, batch_size: int, max_length: int) -> KeyValueCache:
-        """An empty cache for `batch_size` sequences of at most `max_length` steps.
+    def initial_state(self, batch_size: int, max_length: int) -> KeyValueCache | TokenCounts:
+        """An empty memory for `batch_size` sequences of at most `max_length` steps.
 
-        Its memory is not filled: no step reads past those that the cache holds.
+        A cache; or, on a CPU, counts of distinct tokens where that is the same: in a single block
+        without positions and dropout (and `attention_impl` "auto").
         """
+        same = len(self.blocks) == 1 and self.positions == "none" and self.attention_impl == "auto"
+        drops = self.training and self.dropout > 0
+        if same and not drops and self.final_norm.weight.device.type == "cpu":
+            return TokenCounts(batch_size, max_length)
+        return self._cache(batch_size, max_length)
+
+    def _cache(self, batch_size: int, max_length: int) -> KeyValueCache:
+        """Its memory is not filled: no step reads past those that the cache holds."""
         heads, head_dim = self.num_heads, self.output_dim // self.num_heads
         shape = (len(self.blocks), batch_size, heads, max_length, head_dim)
         like = self.final_norm.weight
@@ -135,15 +145,19 @@ class GPT(nn.Module):
     ) -> KeyValueCache:
         """As `initial_state`, with a length on the device for each sequence: `DeviceStepper`."""
         if state is None:
-            state = self.initial_state(batch_size, max_length)
+            state = self._cache(batch_size, max_length)
             state.length = torch.zeros(batch_size, dtype=torch.int64, device=state.keys.device)
         elif isinstance(state.length, Tensor):
             state.length.zero_()
         return state
 
     @torch.no_grad()
-    def step(self, x: Tensor, state: KeyValueCache) -> tuple[Tensor, KeyValueCache]:
+    def step(
+        self, x: Tensor, state: KeyValueCache | TokenCounts
+    ) -> tuple[Tensor, KeyValueCache | TokenCounts]:
         """Adds one step of each sequence: float32 [B, E] to float32 [B, F]."""
+        if isinstance(state, TokenCounts):
+            return self._count(x, state)
         t, turns = state.length, None
         if isinstance(t, Tensor):
             x = self._with_positions_at(self.embed(x), t, state.keys.shape[3])  # [B, F]
@@ -156,6 +170,20 @@ class GPT(nn.Module):
             x = cast(Block, block).step(x, state.keys[i], state.values[i], t, turns)
         state.length += 1
         return self.final_norm(x), state
+
+    def _count(self, x: Tensor, state: TokenCounts) -> tuple[Tensor, KeyValueCache | TokenCounts]:
+        """A step whose memory is counts; goes on with a cache where tokens are too many."""
+        block = cast(Block, self.blocks[0])
+        token = self.embed(x)  # [B, F]
+        new = state.unseen(token)
+        if new is None:
+            cache = self._cache(len(x), state.max_length)
+            state.fill(cache.keys[0], cache.values[0])
+            cache.length = len(state.history)
+            return self.step(x, cache)
+        if len(new):
+            state.add(new, *block.heads(token[new]))
+        return self.final_norm(block.rest(token, state.attend().flatten(1))), state
 
     def _with_positions(self, x: Tensor, start: int, stop: int) -> Tensor:
         """Adds the positions of tokens `start` to `stop`, float32 [stop - start, F]."""
@@ -219,11 +247,11 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Whole sequences: float32 [B, T, F] to float32 [B, T, F]."""
-        q, k, v = (part.transpose(1, 2) for part in self._heads(x))  # [B, H, T, D]
+        q, k, v = (part.transpose(1, 2) for part in self.heads(x))  # [B, H, T, D]
         if self.rotary:
             q, k = rotate(q, 0), rotate(k, 0)
         y = causal_attention(q, k, v, dropout_p=self._dropout_p, impl=self.impl)
-        return self._rest(x, y.transpose(1, 2).flatten(2))
+        return self.rest(x, y.transpose(1, 2).flatten(2))
 
     def step(
         self,
@@ -237,24 +265,24 @@ class Block(nn.Module):
 
         A t on the device, int64 [B], comes with its `turns` where positions are rotary.
         """
-        q, k, v = self._heads(x)  # [B, H, D]
+        q, k, v = self.heads(x)  # [B, H, D]
         if turns is not None:
             q, k = turn(q, *turns), turn(k, *turns)
         elif self.rotary and isinstance(t, int):
             q, k = (rotate(part[:, :, None], t)[:, :, 0] for part in (q, k))
         y = attend_to_cache(q, k, v, keys, values, t, impl=self.impl, dropout_p=self._dropout_p)
-        return self._rest(x, y.flatten(1))
+        return self.rest(x, y.flatten(1))
 
     @property
     def _dropout_p(self) -> float:
         return self.dropout if self.training else 0.0
 
-    def _heads(self, x: Tensor) -> tuple[Tensor, ...]:
+    def heads(self, x: Tensor) -> tuple[Tensor, ...]:
         """Queries, keys and values: views of one tensor, float32 [..., H, D] each."""
         qkv = self.qkv(self.norm1(x)).view(*x.shape[:-1], 3, self.num_heads, self.head_dim)
         return qkv.unbind(-3)  # type: ignore[no-any-return]
 
-    def _rest(self, x: Tensor, y: Tensor) -> Tensor:
+    def rest(self, x: Tensor, y: Tensor) -> Tensor:
         """What follows attention, whose output is y: float32 [..., F]."""
         x = x + drop(self.project(y), self.dropout, self.training)
         y = self.contract(gelu(self.expand(self.norm2(x)), approximate="tanh"))

@@ -53,9 +53,9 @@ def test_the_models_output_comes_from_these_weights(positions: str) -> None:
         h = model._with_positions(model.embed(x), 0, T)
         for i, module in enumerate(model.blocks):
             block: Any = module
-            v = block._heads(h)[2]  # [B, T, H, D]
+            v = block.heads(h)[2]  # [B, T, H, D]
             attended = torch.einsum("bht,bthd->bhd", weights[i], v).flatten(1)
-            remade = block._rest(h[:, -1], attended)
+            remade = block.rest(h[:, -1], attended)
             h = block(h)
             torch.testing.assert_close(remade, h[:, -1], rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(model.final_norm(remade), model(x)[:, -1], rtol=1e-4, atol=1e-4)
