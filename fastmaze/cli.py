@@ -84,7 +84,7 @@ commands:
 first steps:
   fastmaze doctor                            what works on this machine
   fastmaze play PassiveTMaze --length 10     learn the task by walking it
-  fastmaze train --length 50                 train an agent on it, in about a minute
+  fastmaze train --length 50                 train an agent on it, in well under a minute
   fastmaze play --run RUN_DIR                watch that agent
 
 `fastmaze COMMAND --help` explains the options of a command. FASTMAZE_TRACEBACK=1 in the

@@ -75,8 +75,8 @@ class DDQN:
     seen beside a goal that is worth thousands of them. Targets are computed in returns (the
     transformed Bellman operator of Pohlen et al. 2018)."""
     edge_share: float = 0.0
-    """Share of an episode's loss that its first and its last step have each; 0 leaves them 1 / T,
-    as all others."""
+    """Share of an episode's loss that its first and its last step have each, at least 1 / T, which
+    all others have; 0 for that."""
     separate_forwards: bool = False
     """Run the online network a second time, without gradients, to pick the next actions, as the
     published code does: another dropout mask, half as much work again."""
@@ -121,8 +121,9 @@ class DDQN:
         last[:, :-1] -= mask[:, 1:]
         edge = last.clone()
         edge[:, 0] = mask[:, 0]
-        inner = (1 - 2 * self.edge_share) / (length - 2).clamp(min=1.0)
-        weights = length * (edge * self.edge_share + (mask - edge) * inner)
+        share = (1 / length).clamp(min=self.edge_share)  # never less than the other steps' own
+        inner = (1 - 2 * share) / (length - 2).clamp(min=1.0)
+        weights = length * (edge * share + (mask - edge) * inner)
         return torch.where(length > 2, weights, mask)
 
     def _to_scale(self, returns: Tensor) -> Tensor:
@@ -165,7 +166,7 @@ class DDQN:
         one_step = y
         follows = torch.zeros_like(alive)
         follows[:, :-1] = mask[:, 1:].to(alive.dtype)
-        for _ in range(self.n_step - 1):
+        for _ in range(min(self.n_step, y.shape[1]) - 1):
             later = torch.cat([y[:, 1:], y[:, -1:]], dim=1)
             y = torch.where((follows * alive).bool(), rewards + self.discount * later, one_step)
         return y

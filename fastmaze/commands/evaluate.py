@@ -35,6 +35,9 @@ class Options:
     """Another corridor length than the agent was trained on."""
     lengths: tuple[int, ...] = ()
     """Several corridor lengths, each evaluated: a line of the table each."""
+    device: str | None = None
+    """cpu, cuda or e.g. cuda:1. Default: where the agent was trained, or the cpu if that is not
+    here."""
     attention: Path | None = None
     """Also draw where the last step of a transformer looks, for each cue: a PNG to write."""
     json: Path | None = None
@@ -56,7 +59,7 @@ def run(args: Sequence[str]) -> int:
     if options.attention is not None:
         _check_picture(options.attention, len(lengths))
     # All are known to be in order before the first is played.
-    agents = [load_agent(options.run, length=length) for length in lengths]
+    agents = [load_agent(options.run, length=length, device=options.device) for length in lengths]
     looks = []
     if options.attention is not None:
         # First, as it is refused where the agent has no attention.

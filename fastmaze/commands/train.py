@@ -53,7 +53,7 @@ def run(args: Sequence[str]) -> int:
         result = resume_training(
             options.resume,
             allow_other_version=options.allow_other_version,
-            **_budget(options.config),
+            **_budget(options.config, args),
         )
     elif options.allow_other_version:
         raise ValueError("--allow-other-version: only --resume reads what another version wrote")
@@ -71,15 +71,15 @@ def run(args: Sequence[str]) -> int:
     return 0
 
 
-def _budget(config: TrainConfig) -> dict[str, Any]:
+def _budget(config: TrainConfig, args: Sequence[str]) -> dict[str, Any]:
     """The options given beside --resume.
 
     Raises:
         ValueError: some are not of the budget.
     """
-    usual = TrainConfig()
+    said = {arg.split("=")[0].replace("--no-", "--", 1).replace("_", "-") for arg in args}
     names = [field.name for field in dataclasses.fields(TrainConfig)]
-    given = {n: getattr(config, n) for n in names if getattr(config, n) != getattr(usual, n)}
+    given = {n: getattr(config, n) for n in names if f"--{n.replace('_', '-')}" in said}
     others = [f"--{name.replace('_', '-')}" for name in given if name not in BUDGET_FIELDS]
     if others:
         allowed = ", ".join(f"--{name.replace('_', '-')}" for name in BUDGET_FIELDS)

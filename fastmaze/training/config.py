@@ -152,18 +152,19 @@ class TrainConfig:
     Paper: 0."""
 
     discount: float | None = None
-    """Worth of a reward one step later. Default: 0 if the cue shows at the start: credit
-    then spans one step, each step's own reward tells right from wrong, and nothing needs to be
-    known about rewards far off; 1 if the cue has to be fetched, which pays off T steps later.
+    """Worth of a reward one step later. Default: 0 if the cue shows at the start and a
+    penalty follows each wrong step at once: credit then spans one step, and nothing needs to be
+    known about rewards far off; 1 otherwise, as where the cue has to be fetched, which pays off T
+    steps later.
     Paper: 0.99."""
     trace: float | None = None
     """Lambda of Watkins' Q(lambda): how far returns are followed before bootstrapping. Default:
-    0 (one step) if the cue shows at the start, 1 if it has to be fetched. Paper: 0."""
+    0 (one step) where `discount` is 0, and 1 where that is 1. Paper: 0."""
     n_step: int | None = None
     """Rewards summed before bootstrapping, for `trace` 0. Both: 1."""
     reward_scale: float | None = None
     """Rewards are multiplied by this for learning. Default: L, so that a step's penalty is 1 at any
-    length. Paper: 1."""
+    length (1 / penalty if that is another than the paper's). Paper: 1."""
     value_scale: ValueScale | None = None
     """What the networks predict: linear (returns) or symlog (their signed logarithm). Default:
     symlog: a goal worth T penalties is then worth log T of them, and drowns none. Paper: linear."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +23,7 @@ from fastmaze.training.data_parallel import ALONE, Processes
 from fastmaze.training.network import build_network
 from fastmaze.training.outcomes import Outcomes, joined, outcomes_of
 from fastmaze.training.run_directory import BEST_FILE
+from fastmaze.training.torch_settings import check_device, float32_precision
 
 EVAL_SEED: Final = 2**63
 """Seeds of evaluations start here, far above those of training runs."""
@@ -169,6 +171,7 @@ def evaluate(
     num_episodes: int = EVALUATE_EPISODES,
     seed: int = 0,
     length: int | None = None,
+    device: str | None = None,
 ) -> EvalResult:
     """Evaluates a trained agent on mazes that it has not seen.
 
@@ -177,6 +180,7 @@ def evaluate(
         num_episodes: greedy episodes.
         seed: of the mazes.
         length: another corridor length than the agent was trained on.
+        device: see `load_agent`.
 
     Raises:
         FileNotFoundError: there is no such run or file.
@@ -184,7 +188,7 @@ def evaluate(
     """
     if isinstance(num_episodes, bool) or not isinstance(num_episodes, int) or num_episodes < 1:
         raise ValueError(f"num_episodes: expected an integer of at least 1, got {num_episodes!r}")
-    config, network = load_agent(checkpoint, length=length)
+    config, network = load_agent(checkpoint, length=length, device=device)
     return evaluate_agent(config, network, num_episodes=num_episodes, seed=seed)
 
 
@@ -194,7 +198,8 @@ def evaluate_agent(
     """As `evaluate`, with an agent that `load_agent` returned."""
     evaluator = Evaluator(config, num_episodes)
     try:
-        return evaluator.evaluate(network, eval_seed(seed))
+        with float32_precision(config):
+            return evaluator.evaluate(network, eval_seed(seed))
     finally:
         evaluator.close()
 
@@ -267,13 +272,21 @@ def play_greedily(config: TrainConfig, network: QNetwork, seed: int) -> GreedyEp
 
 
 def load_agent(
-    checkpoint: Path | str, *, length: int | None = None
+    checkpoint: Path | str, *, length: int | None = None, device: str | None = None
 ) -> tuple[TrainConfig, QNetwork]:
     """The configuration and the network of a trained agent, ready for greedy play.
 
     Args:
         checkpoint: a run's directory (its best weights are taken), or a file of it.
         length: another corridor length than the agent was trained on.
+        device: where to play. Default: where it was trained, or, with a warning, on the CPU if
+            that is not here.
+
+    Raises:
+        FileNotFoundError: there is no such run or file.
+        CheckpointError: the file is truncated, or no FastMaze checkpoint.
+        ValueError: no such device; or the agent has learned positions, and they end before that
+            length does.
     """
     path = Path(checkpoint)
     if path.is_dir():
@@ -286,10 +299,21 @@ def load_agent(
         path = found[0]
     loaded = load_checkpoint(path)
     values = dict(loaded.metadata["config"])
+    values["device"] = _present(values["device"], device)
     trained = TrainConfig.from_json(values)
     config = trained
     if length is not None:
-        config = TrainConfig.from_json({**values, "length": length})
+        # What was kept for training need not fit the length.
+        decided = {k: v for k, v in values.get("hyper", {}).items() if k != "replay_steps"}
+        changes = {"length": length, "replay_steps": None, "hyper": decided}
+        config = TrainConfig.from_json({**values, **changes})
+    if trained.hyper.positions == "learned" and (
+        config.spec.episode_length > trained.spec.episode_length + 1
+    ):
+        raise ValueError(
+            f"length: expected at most {trained.length + 1}, where this agent's learned positions"
+            f" end, got {length}"
+        )
     with torch.random.fork_rng(devices=[]):
         network = build_network(trained if trained.hyper.positions == "learned" else config)
     name = "target" if trained.hyper.act_with_target else "online"
@@ -301,6 +325,22 @@ def load_agent(
             f"{path}: its weights do not fit its configuration ({error})"
         ) from error
     return config, network.eval()
+
+
+def _present(trained_on: str, wanted: str | None) -> str:
+    """A device that is here: the one that is wanted, or the one trained on, or the CPU."""
+    if wanted is not None:
+        return str(check_device(wanted))
+    try:
+        return str(check_device(trained_on))
+    except ValueError:
+        warnings.warn(
+            f"device: the agent was trained on {trained_on}, which is not here; it plays on the "
+            "cpu",
+            UserWarning,
+            stacklevel=3,
+        )
+        return "cpu"
 
 
 def eval_seed(seed: int) -> int:

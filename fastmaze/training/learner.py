@@ -54,6 +54,9 @@ class Learner:
         memory = memory or plan_memory(config, processes.size)
         self.online = build_network(config, recompute=memory.update.recompute)
         self.target = copy.deepcopy(self.online).requires_grad_(False)
+        for module in self.target.modules():
+            if isinstance(module, torch.nn.RNNBase):
+                module.flatten_parameters()  # a copy's weights lie apart, which cuDNN dislikes
         self.update = Update(
             config,
             self.online,
@@ -243,7 +246,8 @@ class Learner:
         try:
             self.online.load_state_dict(checkpoint.part("online"))
             self.target.load_state_dict(checkpoint.part("target"))
-            self.solution = checkpoint.part("solution")
+            # Copies: what a checkpoint holds are views into its file.
+            self.solution = {k: x.clone() for k, x in checkpoint.part("solution").items()}
             groups = self.update.optimizer.state_dict()["param_groups"]
             self.update.load_optimizer({"state": adam, "param_groups": groups})
             self.replay.set_state(checkpoint.part("replay"))

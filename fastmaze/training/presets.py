@@ -71,13 +71,15 @@ class Hyperparameters:
 def default(spec: TMazeSpec, model: ModelName) -> Hyperparameters:
     """Few updates, many environments, rewards and exploration that suit a long corridor.
 
-    A maze whose cue has to be fetched (`oracle_length` > 0) needs credit over the whole episode;
-    one that shows it at the start does not. That is all in which the two differ. The models differ
-    in one initial size.
+    A maze whose cue has to be fetched (`oracle_length` > 0) needs credit over the whole episode,
+    as does one where no penalty says at once that a step was wrong, or where staying is paid; one
+    that shows the cue at the start and has the paper's penalty does not. That is all in which they
+    differ. The models differ in one initial size.
     """
     T = spec.episode_length
     fetch = spec.oracle_length > 0
-    rounds = math.ceil((192 if fetch else 128) * max(1.0, math.sqrt(T / 51)))
+    far = fetch or spec.penalty == 0 or spec.distract_reward > 0
+    rounds = math.ceil((192 if far else 128) * max(1.0, math.sqrt(T / 51)))
     return Hyperparameters(
         width=128,
         num_layers=1,
@@ -93,10 +95,10 @@ def default(spec: TMazeSpec, model: ModelName) -> Hyperparameters:
         dropout=0.0,
         separate_forwards=False,
         act_with_target=True,
-        discount=1.0 if fetch else 0.0,
-        trace=1.0 if fetch else 0.0,
+        discount=1.0 if far else 0.0,
+        trace=1.0 if far else 0.0,
         n_step=1,
-        reward_scale=float(spec.corridor_length),
+        reward_scale=-1 / spec.penalty if spec.penalty else float(spec.corridor_length),
         value_scale="symlog",
         edge_share=0.04,
         learning_rate=1e-3,
@@ -104,7 +106,7 @@ def default(spec: TMazeSpec, model: ModelName) -> Hyperparameters:
         warmup_updates=20,
         final_learning_rate=0.1,
         stop_after_solved=5,
-        settle_after=2 if fetch else 1,
+        settle_after=2 if far else 1,
         settled_learning_rate=0.01,
         grad_clip=1.0,
         target_rate=0.02,

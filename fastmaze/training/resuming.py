@@ -10,10 +10,11 @@ from typing import Any, Final
 import torch
 
 import fastmaze
-from fastmaze.training.checkpoint import Checkpoint, CheckpointError
+from fastmaze.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from fastmaze.training.checkpoint_series import CheckpointSeries
 from fastmaze.training.config import TrainConfig
 from fastmaze.training.logging import read_log
+from fastmaze.training.run_directory import BEST_FILE
 
 BUDGET_FIELDS: Final = ("num_episodes", "stop_after_solved", "max_minutes")
 """All of a configuration that a resumed run may change: how long it goes on."""
@@ -75,7 +76,22 @@ def find_start(
         raise CheckpointError(f"{path}: expected a checkpoint to resume from, got weights alone")
     notes = _compare_versions(path, checkpoint.metadata, allow_other_version)
     notes += _compare_budgets(config, saved, checkpoint.metadata["learner"]["round"])
-    return Start(checkpoint, Tally(**checkpoint.metadata["tally"]), notes)
+    tally = Tally(**checkpoint.metadata["tally"])
+    if config.hyper.num_episodes > saved.hyper.num_episodes:
+        tally.solved_in_a_row = 0  # more was asked for, of a run that may have ended for being good
+    _remember_best(tally, run_dir)
+    return Start(checkpoint, tally, notes)
+
+
+def _remember_best(tally: Tally, run_dir: Path) -> None:
+    """The best weights may be newer than the checkpoint, and better than all after it."""
+    try:
+        best = load_checkpoint(run_dir / BEST_FILE).metadata
+    except (FileNotFoundError, CheckpointError):
+        return
+    kept = (best.get("success", -1.0), best.get("return", -float("inf")))
+    if kept > (tally.best_success, tally.best_return):
+        tally.best_success, tally.best_return = kept
 
 
 def _compare_versions(path: Path, metadata: dict[str, Any], allow_other: bool) -> list[str]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from fastmaze.kernels.dispatch import resolve_impl
 from fastmaze.training.config import TrainConfig
 
 
@@ -21,6 +22,8 @@ def check_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise ValueError(f"device: expected e.g. cpu, cuda or cuda:1, got {name!r}") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device: expected cpu, cuda or e.g. cuda:1, got {name!r}")
     if device.type == "cuda":
         if not torch.cuda.is_available():
             why = (
@@ -58,13 +61,25 @@ def check_compute_dtype(config: TrainConfig) -> None:
         )
 
 
+def check_attention(config: TrainConfig) -> None:
+    """Refuses an attention that cannot run here, before anything is made.
+
+    Raises:
+        ValueError, TypeError, ImportError: so it is.
+    """
+    if config.model == "gpt":
+        hyper = config.hyper
+        q = torch.empty(1, hyper.num_heads, 1, hyper.width // hyper.num_heads, device=config.device)
+        resolve_impl(q, impl=config.attention_impl, dropout_p=hyper.dropout)
+
+
 @contextlib.contextmanager
 def torch_settings(config: TrainConfig) -> Iterator[None]:
     """Threads, random numbers and precision of PyTorch; the caller gets its own back."""
     threads = torch.get_num_threads()
     device = torch.device(config.device)
     gpus = [_index(device)] if device.type == "cuda" and torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices=gpus), _float32_precision(config):
+    with torch.random.fork_rng(devices=gpus), float32_precision(config):
         try:
             torch.set_num_threads(config.num_threads or threads)
             yield
@@ -91,7 +106,7 @@ def _index(device: torch.device) -> int:
 
 
 @contextlib.contextmanager
-def _float32_precision(config: TrainConfig) -> Iterator[None]:
+def float32_precision(config: TrainConfig) -> Iterator[None]:
     """What `float32_precision` asks for, on a GPU alone."""
     if torch.device(config.device).type != "cuda":
         yield

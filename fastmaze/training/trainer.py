@@ -34,6 +34,7 @@ from fastmaze.training.run_directory import (
     write_config,
 )
 from fastmaze.training.torch_settings import (
+    check_attention,
     check_compute_dtype,
     check_device,
     generator_state,
@@ -79,6 +80,7 @@ def train(
     began = time.perf_counter()
     device = check_device(config.device)
     check_compute_dtype(config)
+    check_attention(config)
     with contextlib.ExitStack() as stack:
         processes = stack.enter_context(meet(config))
         progress = progress and processes.first
@@ -108,6 +110,7 @@ def train(
             learner.set_state(start.checkpoint)
             generator = start.checkpoint.part(name_of("generator", processes.rank))
             set_generator_state(device, generator)
+            start.checkpoint = Checkpoint({}, {})  # lets go of the file
         if not resume:
             # Last: whatever fails before this leaves nothing behind.
             run_dir = config.directory
@@ -254,6 +257,7 @@ class _Run:
         learner = self.learner
         updates = learner.updates
         # Both wait for the device at their end: what they bring along is on the CPU.
+        epsilon = learner.epsilon
         clock = [time.perf_counter()]
         episodes = learner.collect()
         clock.append(time.perf_counter())
@@ -267,7 +271,7 @@ class _Run:
             advice=f"The last good checkpoint, of round {self.saved_round}, is untouched in "
             f"{self.run_dir}; the same steps from there lead here again",
         )
-        line = self._line(episodes) | stats
+        line = self._line(episodes) | {"epsilon": epsilon} | stats
         line |= rates(
             self.config, clock[1] - clock[0], clock[2] - clock[1], learner.updates - updates
         )
@@ -298,7 +302,6 @@ class _Run:
             "train_return": float(episodes.returns.mean()),
             "train_cue_seen": float(episodes.cue_seen.mean()),
             "train_junction": float(episodes.junction.mean()),
-            "epsilon": learner.epsilon,
         }
 
     def _evaluate(self) -> EvalResult:
@@ -312,7 +315,8 @@ class _Run:
         if result.solved and tally.solved_after is None:
             tally.solved_after = self._seconds
             self.progress.note(f"solved after {tally.solved_after:.0f} s")
-        if (result.success, result.mean_return) > (tally.best_success, tally.best_return):
+        # Of equals the latest, which has been held on to for longer.
+        if (result.success, result.mean_return) >= (tally.best_success, tally.best_return):
             tally.best_success, tally.best_return = result.success, result.mean_return
             self._save_best()
         return result
@@ -351,7 +355,11 @@ class _Run:
             return
         name = "target" if self.config.hyper.act_with_target else "online"
         tensors = join_parts(**{name: self.learner.acting.state_dict()})
-        metadata = {"config": self.config.to_json(), "success": self.tally.best_success}
+        metadata = {
+            "config": self.config.to_json(),
+            "success": self.tally.best_success,
+            "return": self.tally.best_return,
+        }
         save_checkpoint(self.run_dir / BEST_FILE, Checkpoint(tensors, metadata))
 
     def _advise(self, error: OSError) -> OSError:

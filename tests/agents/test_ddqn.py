@@ -223,3 +223,30 @@ def test_first_and_last_steps_have_their_share_of_the_loss() -> None:
         edges = error[b, 0] + error[b, n - 1]
         total += n * (0.3 * edges + 0.4 * inner) if n > 2 else error[b, :n].sum()
     torch.testing.assert_close(result.loss, total / sum(lengths))
+
+
+@pytest.mark.parametrize("T", [3, 7, 24, 26, 200])
+def test_no_share_makes_the_edges_count_for_less(T: int) -> None:
+    weights = DDQN(discount=0.0, edge_share=0.04)._weights(torch.ones(1, T))[0]
+    assert weights.sum().item() == pytest.approx(T, rel=1e-5)
+    assert weights[0] == weights[-1] >= weights[1] - 1e-6
+    if T > 25:
+        assert weights[0].item() == pytest.approx(0.04 * T)
+
+
+def test_more_steps_than_an_episode_has_cost_nothing() -> None:
+    generator = torch.Generator().manual_seed(0)
+    B, T, A = 2, 6, 4
+    done = torch.zeros(B, T, dtype=torch.bool)
+    done[:, -1] = True
+    batch = Batch(
+        torch.zeros(B, T + 1, 2),
+        torch.randint(A, (B, T), generator=generator),
+        torch.rand(B, T, generator=generator),
+        done,
+        torch.ones_like(done),
+    )
+    q = torch.rand(B, T, A, generator=generator)
+    whole = DDQN(discount=0.9, n_step=T).targets(batch, q, q)
+    # Ten million passes over the steps would take hours.
+    assert torch.equal(DDQN(discount=0.9, n_step=10_000_000).targets(batch, q, q), whole)

@@ -173,3 +173,17 @@ def test_errors_name_the_field(changes: dict[str, Any], message: str) -> None:
     with pytest.raises((ValueError, TypeError)) as caught:
         TrainConfig(**changes)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "discount"),
+    [({"penalty": -0.2}, 0.0), ({}, 1.0), ({"penalty": -0.2, "distract_reward": 0.1}, 1.0),
+     ({"penalty": -0.2, "oracle_length": 2}, 1.0)],
+    ids=["penalty", "none", "paid-to-stay", "fetch"],
+)  # fmt: skip
+def test_rewards_far_off_count_where_no_penalty_says_at_once_what_is_wrong(
+    options: dict[str, Any], discount: float
+) -> None:
+    hyper = TrainConfig(task="TMaze", length=5, task_options=options).hyper
+    assert (hyper.discount, hyper.trace) == (discount, discount)
+    assert hyper.reward_scale == 5.0

@@ -16,10 +16,13 @@ from fastmaze.training import (
     CheckpointError,
     TrainConfig,
     evaluate,
+    evaluation,
     greedy_episode,
+    load_agent,
     plot_curve,
     train,
 )
+from fastmaze.training.checkpoint import Checkpoint
 from fastmaze.training.evaluation import EVAL_SEED, Evaluator, wilson_interval
 
 Make = Callable[..., TrainConfig]
@@ -159,8 +162,34 @@ def test_refusals(tiny: Make, tmp_path: Path) -> None:
     run_dir = train(tiny(positions="learned"), progress=False).run_dir
     with pytest.raises(ValueError, match="seed: expected an integer from 0"):
         evaluate(run_dir, seed=-1)
-    with pytest.raises(ValueError, match="learned ones end at 7 steps"):
+    with pytest.raises(ValueError, match="expected at most 6, where this agent's learned"):
         evaluate(run_dir, length=40)
+
+
+def test_an_agent_plays_where_its_gpu_is_not(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trained on a GPU, looked at on a laptop."""
+    run_dir = train(tiny(), progress=False).run_dir
+    here = evaluate(run_dir, num_episodes=8)
+    load = evaluation.load_checkpoint
+
+    def trained_elsewhere(path: Path) -> Checkpoint:
+        kept = load(path)
+        kept.metadata["config"]["device"] = "cuda:7"
+        return kept
+
+    monkeypatch.setattr(evaluation, "load_checkpoint", trained_elsewhere)
+    with pytest.warns(
+        UserWarning, match="trained on cuda:7, which is not here; it plays on the cpu"
+    ):
+        assert evaluate(run_dir, num_episodes=8) == here
+    assert evaluate(run_dir, num_episodes=8, device="cpu") == here
+    with pytest.raises(ValueError, match=r"device: expected (a|one of \d+) GPU"):
+        load_agent(run_dir, device="cuda:7")
+
+
+def test_a_length_need_not_fit_what_was_kept_for_training(tiny: Make) -> None:
+    run_dir = train(tiny(replay_steps=48), progress=False).run_dir
+    assert evaluate(run_dir, num_episodes=2, length=60).num_episodes == 2
 
 
 def test_the_learning_curve_is_a_picture(tiny: Make, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from fastmaze.training import (
     train,
 )
 from fastmaze.training import trainer as trainer_module
+from fastmaze.training.checkpoint import load_checkpoint, save_checkpoint
 from fastmaze.training.logging import read_log
 from tests.training.runs import Crash, assert_same_run, crash_in_round, files_of, in_round
 
@@ -63,6 +65,64 @@ def test_a_finished_run_says_so_and_can_be_trained_on(
     assert result.finished
     assert_same_run(whole.run_dir, run_dir)
     assert resume_training(run_dir, progress=False).history == result.history, "96 by now"
+
+
+def test_more_episodes_take_a_solved_run_on(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the hint at a run's end tells people to do."""
+    for module in ("trainer", "evaluation"):
+        monkeypatch.setattr(f"fastmaze.training.{module}.SOLVED", 0.0)
+    result = train(tiny(stop_after_solved=2), progress=False)
+    assert len(result.history) == 4
+    longer = resume_training(result.run_dir, num_episodes=96, progress=False)
+    assert len(longer.history) == 8, "solved twice more"
+
+
+def test_better_weights_than_the_checkpoint_knows_are_kept(
+    tiny: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after the best evaluation and before the checkpoint after it."""
+    config = tiny(checkpoint_every=None, checkpoint_seconds=3600.0)
+    crash_in_round(monkeypatch, 4)
+    with pytest.raises(Crash):
+        train(config, progress=False)
+    monkeypatch.undo()
+    path = config.directory / "best.safetensors"
+    best = load_checkpoint(path)
+    best.metadata |= {"success": 1.5, "return": 0.0}  # more than any evaluation gives
+    save_checkpoint(path, best)
+    result = resume_training(config.directory, progress=False)
+    assert result.finished
+    assert result.best_success == 1.5
+    assert load_checkpoint(path).metadata["success"] == 1.5
+
+
+def test_any_option_beside_resume_is_refused_be_it_a_default(
+    tiny: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = train(tiny(), progress=False).run_dir
+    command = ["train", "--resume", str(run_dir)]
+    assert main([*command, "--length", "50", "--no-compile-update"]) == 2
+    assert "got --length, --compile-update" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"device": "meta"}, "device: expected cpu, cuda"),
+     ({"attention_impl": "triton", "num_heads": 2, "width": 10}, "expected a last dimension")],
+    ids=["device", "head-width"],
+)  # fmt: skip
+def test_what_cannot_run_here_leaves_no_directory(
+    tiny: Make, changes: dict[str, Any], message: str
+) -> None:
+    config = tiny(**changes)
+    with pytest.raises((ValueError, ImportError), match=f"{message}|pip install"):
+        train(config, progress=False)
+    assert not config.directory.exists()
+
+
+def test_the_logged_chance_is_that_of_the_round(tiny: Make) -> None:
+    history = train(tiny(epsilon=0.25), progress=False).history
+    assert [line["epsilon"] for line in history[:3]] == [1.0, 1.0, 0.25]
 
 
 def test_a_run_that_ended_solved_can_be_trained_on(
