@@ -33,10 +33,10 @@ MAY_IMPORT = {
     "bench.peers": _ENVS_BENCH,
     "bench.numpy_tmaze": _ENVS_BENCH,
     "bench.machine": _ENVS_BENCH,
-    "bench": (*_ENVS_BENCH, "kernels", "models", "agents", "training"),
+    "bench": (*_ENVS_BENCH, "requirements", "kernels", "models", "agents", "training"),
     "models": ("kernels", "models"),
     "agents": ("kernels", "models", "agents"),
-    "training": ("specs", "reference", "envs", "models", "agents", "training"),
+    "training": ("specs", "reference", "envs", "models", "agents", "training", "requirements"),
 }
 # The envs must fit beside anyone's trainer, and their core beside anyone's Gymnasium.
 NEVER = {

@@ -9,10 +9,22 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from fastmaze.kernels import AttentionImpl, decode_attention
+from fastmaze.kernels.dispatch import resolve_impl
 
-__all__ = ["ATTENTION_IMPLS", "AttentionImpl", "attend_to_cache"]
+__all__ = ["ATTENTION_IMPLS", "AttentionImpl", "attend_to_cache", "check_attention_impl"]
 
 ATTENTION_IMPLS: Final[tuple[str, ...]] = get_args(AttentionImpl)
+
+
+def check_attention_impl(
+    impl: AttentionImpl, head_dim: int, device: str, dropout_p: float = 0.0
+) -> None:
+    """Refuses what cannot run: before anything is made, rather than in the first forward pass.
+
+    Raises:
+        ValueError, TypeError, ImportError: so it is.
+    """
+    resolve_impl(torch.empty(1, 1, 1, head_dim, device=device), impl=impl, dropout_p=dropout_p)
 
 
 def attend_to_cache(

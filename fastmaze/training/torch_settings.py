@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from fastmaze.kernels.dispatch import resolve_impl
+from fastmaze.models.attention import check_attention_impl
 from fastmaze.training.config import TrainConfig
 
 
@@ -69,8 +69,9 @@ def check_attention(config: TrainConfig) -> None:
     """
     if config.model == "gpt":
         hyper = config.hyper
-        q = torch.empty(1, hyper.num_heads, 1, hyper.width // hyper.num_heads, device=config.device)
-        resolve_impl(q, impl=config.attention_impl, dropout_p=hyper.dropout)
+        check_attention_impl(
+            config.attention_impl, hyper.width // hyper.num_heads, config.device, hyper.dropout
+        )
 
 
 @contextlib.contextmanager
