@@ -34,6 +34,7 @@ MAY_IMPORT = {
     "bench.numpy_tmaze": _ENVS_BENCH,
     "bench.machine": _ENVS_BENCH,
     "bench": (*_ENVS_BENCH, "requirements", "kernels", "models", "agents", "training"),
+    "lengths": ("specs", "reference", "lengths"),
     "models": ("kernels", "models"),
     "agents": ("kernels", "models", "agents"),
     "training": ("specs", "reference", "envs", "models", "agents", "training", "requirements"),
@@ -45,6 +46,7 @@ NEVER = {
     **dict.fromkeys(DEVICE, ("numba", "gymnasium")),
     "envs.backends": ("torch", "gymnasium"),
     "envs": ("torch", "numba"),
+    "lengths": ("torch", "numba", "gymnasium"),
     "models": ("gymnasium",),
     "agents": ("gymnasium",),
 }

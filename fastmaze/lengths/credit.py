@@ -1,0 +1,323 @@
+"""Step 5: c, the number of steps until an optimal action's return has overtaken the others'.
+
+Nodes with equal reward futures become one value class first: observations do not matter here, so
+a T-Maze keeps a handful a layer. Then, backwards, vectors of G_1, G_2, … for every action. After an
+action the policy need only be optimal, so ties are resolved kindly: the largest return for an
+optimal action, the smallest for the others.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from fastmaze.lengths.beliefs import BeliefGraph
+from fastmaze.lengths.exact import INT64_SAFE, Integers, largest, narrow
+from fastmaze.lengths.minimise import Progress
+from fastmaze.lengths.model import Index, Model, take_rows
+from fastmaze.lengths.rows import (
+    Numbered,
+    add_up,
+    number,
+    number_fractions,
+    number_rows,
+    number_together,
+    pointers,
+    reduced,
+    starts_of,
+)
+from fastmaze.lengths.values import Flags, Values
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Credit:
+    """The credit-assignment lengths of a task."""
+
+    lower: int
+    """No optimal policy has a smaller c^M."""
+    upper: int
+    """Some optimal policy has this one."""
+    sup: int
+    """The largest c(h; π) over histories that some optimal policy visits, π chosen for each."""
+    per_step: list[int]
+    """The largest of them at t = 1 … T."""
+    witness: CreditWitness
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class CreditWitness:
+    """The history that needs `sup` steps of credit, and the returns that show it."""
+
+    t: int
+    node: int
+    n: int
+    optimal_action: int
+    rival_action: int | None
+    """None where all actions are optimal."""
+    optimal_return: Fraction
+    """G_n of the optimal action."""
+    rival_return: Fraction
+    before: tuple[Fraction, Fraction] | None
+    """The same two at n - 1: the largest of optimal actions, and of the others; None for n = 1."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class ValueLayer:
+    """Value classes of one time. Row c·A + a as in `Kernel`."""
+
+    class_of: Index
+    """[N], the class of each node."""
+    example: Index
+    """[C], a node of each class."""
+    first: Index
+    successor: Index
+    weight: Integers
+    """P(successor class | class, a), over `total`."""
+    total: int
+    reward: Integers
+    """[C, A], over `unit`."""
+    unit: int
+    optimal: Flags
+    """[C, A]."""
+
+
+def value_classes(
+    graph: BeliefGraph, values: Values, model: Model, progress: Progress
+) -> list[ValueLayer]:
+    """Merges nodes that agree in expected rewards now and, in distribution, ever after."""
+    actions = graph.num_actions
+    layers: list[ValueLayer] = []
+    class_of, classes = np.zeros(1, np.int64), 1
+    for t in range(graph.horizon, 0, -1):
+        edges, nodes = graph.edges[t - 1], graph.nodes[t - 1]
+        row = np.repeat(np.arange(edges.first.size - 1), np.diff(edges.first))
+        sums = add_up(row, class_of[edges.successor], edges.chance)
+        node = sums.row // actions
+        common = np.gcd.reduceat(sums.weight, starts_of(node))
+        what = number(sums.row % actions * classes + sums.key)
+        entry = number_together([what, number(narrow(sums.weight // common[node]))])
+        future = number_rows(nodes.count, node, entry)
+        top, bottom = graph.reward[t - 1], nodes.total
+        if object in (top.dtype, bottom.dtype):
+            top, bottom = top.astype(object), bottom.astype(object)
+        merged = number_together([number(future.ids), number_fractions(top, bottom)])
+        layers.append(
+            _value_layer(graph, values, model, t, merged, sums.row, sums.key, sums.weight)
+        )
+        class_of, classes = merged.ids, merged.size
+        progress("merging values", graph.horizon + 1 - t, graph.horizon)
+    return layers[::-1]
+
+
+def _value_layer(
+    graph: BeliefGraph,
+    values: Values,
+    model: Model,
+    t: int,
+    merged: Numbered,
+    row: Index,
+    successor: Index,
+    weight: Integers,
+) -> ValueLayer:
+    actions, example = graph.num_actions, merged.examples
+    node_total = graph.nodes[t - 1].total[example]
+    rows = (example[:, None] * actions + np.arange(actions)).reshape(-1)
+    taken = take_rows(pointers(graph.edges[t - 1].first.size - 1, row), rows)
+    # Chances as fractions in lowest terms, then over one denominator for the layer.
+    bottom = (node_total.astype(object) * graph.edges[t - 1].total)[taken.row // actions]
+    top, bottom = reduced(weight[taken.entry].astype(object), bottom)
+    total = math.lcm(1, *set(bottom.tolist()))
+    pay, unit = reduced(
+        graph.reward[t - 1][example].astype(object),
+        (node_total.astype(object) * model.reward_unit)[:, None],
+    )
+    common_unit = math.lcm(1, *set(unit.reshape(-1).tolist()))
+    return ValueLayer(
+        class_of=merged.ids,
+        example=example,
+        first=pointers(rows.size, taken.row),
+        successor=successor[taken.entry],
+        weight=narrow(top * (total // bottom)),
+        total=total,
+        reward=narrow(pay * (common_unit // unit)),
+        unit=common_unit,
+        optimal=values.optimal[t - 1][example],
+    )
+
+
+def _successors(layer: ValueLayer, rows: Flags) -> Index:
+    """Classes that the rows marked [C, A] lead to."""
+    marked = np.flatnonzero(rows.reshape(-1))
+    found: Index = np.unique(layer.successor[take_rows(layer.first, marked).entry])
+    return found
+
+
+def credit_lengths(graph: BeliefGraph, values: Values, model: Model, progress: Progress) -> Credit:
+    """c^M as a bracket, c_sup, and the history behind the latter."""
+    layers = value_classes(graph, values, model, progress)
+    met, followed = _needed(graph, layers)
+    return _Backward(layers, met, followed, graph, model).run(progress)
+
+
+def _needed(graph: BeliefGraph, layers: list[ValueLayer]) -> tuple[list[Flags], list[Flags]]:
+    """Classes that optimal policies visit, and those that they come to after some deviation."""
+    met, followed = [], []
+    here = np.zeros(layers[0].example.size, bool)
+    here[layers[0].class_of[graph.start.successor]] = True
+    away = np.zeros_like(here)
+    for t, layer in enumerate(layers):
+        met.append(here)
+        followed.append(away)
+        size = layers[t + 1].example.size if t + 1 < len(layers) else 1
+        next_here, next_away = np.zeros(size, bool), np.zeros(size, bool)
+        next_here[_successors(layer, here[:, None] & layer.optimal)] = True
+        every = np.broadcast_to(here[:, None], layer.optimal.shape)
+        next_away[_successors(layer, every | (away[:, None] & layer.optimal))] = True
+        here, away = next_here, next_away
+    return met, followed
+
+
+class _Backward:
+    """The pass from the last step to the first, holding the vectors of one layer at a time.
+
+    At layer t, vectors have the entries n = 0 … T - t + 1, all over `scale`.
+    """
+
+    def __init__(
+        self,
+        layers: list[ValueLayer],
+        met: list[Flags],
+        followed: list[Flags],
+        graph: BeliefGraph,
+        model: Model,
+    ) -> None:
+        self.layers, self.met, self.followed, self.graph = layers, met, followed, graph
+        self.horizon = len(layers)
+        self.up, self.down = model.gamma.numerator, model.gamma.denominator
+        self.unit = math.lcm(1, *(layer.unit for layer in layers))
+        self.scale = self.unit
+        nothing: Integers = np.zeros((1, 1), np.int64)
+        # Largest and smallest over tied actions, and those of the policy behind `upper`.
+        self.high, self.low, self.kept = nothing, nothing, nothing
+        self.lower_of, self.upper_of = np.zeros(1, np.int64), np.zeros(1, np.int64)
+        self.per_step: list[int] = []
+        self.witness: CreditWitness | None = None
+
+    def run(self, progress: Progress) -> Credit:
+        for t in range(self.horizon, 0, -1):
+            self._layer(t)
+            progress("following returns", self.horizon + 1 - t, self.horizon)
+        first = self.layers[0].class_of[self.graph.start.successor]
+        if self.witness is None:  # pragma: no cover - every layer has a class that is met
+            raise RuntimeError("no history was met")
+        return Credit(
+            lower=int(self.lower_of[first].max()),
+            upper=int(self.upper_of[first].max()),
+            sup=max(self.per_step),
+            per_step=self.per_step[::-1],
+            witness=self.witness,
+        )
+
+    def _layer(self, t: int) -> None:
+        layer = self.layers[t - 1]
+        count, actions = layer.optimal.shape
+        self.scale *= layer.total * (self.down if t < self.horizon else 1)
+        met, away = self.met[t - 1], self.followed[t - 1]
+        wanted = (met[:, None] | (away[:, None] & layer.optimal)).reshape(-1)
+        rows = np.flatnonzero(wanted)
+        pay, factor = layer.reward.reshape(-1)[rows], self.scale // layer.unit
+        if max(largest(pay), 1) * factor >= INT64_SAFE:
+            pay = pay.astype(object)
+        pay = pay * factor
+        # Row of the table for each (class, action), -1 where none is needed.
+        place = np.full(wanted.size, -1)
+        place[rows] = np.arange(rows.size)
+        taken = take_rows(layer.first, rows)
+        high, low, kept = (
+            self._returns(pay, layer, taken.row, taken.entry, vector)
+            for vector in (self.high, self.low, self.kept)
+        )
+        size = self.horizon - t + 2
+        new_high, new_low = (np.zeros((count, size), x.dtype) for x in (high, low))
+        new_kept = np.zeros((count, size), kept.dtype)
+        lower_of, upper_of = np.zeros(count, np.int64), np.zeros(count, np.int64)
+        largest_here = 1
+        for c in np.flatnonzero(met | away).tolist():
+            best = np.flatnonzero(layer.optimal[c])
+            mine = place[c * actions + best]
+            new_high[c], new_low[c] = high[mine].max(axis=0), low[mine].min(axis=0)
+            if not met[c]:
+                continue
+            others = np.flatnonzero(~layer.optimal[c])
+            worse = low[place[c * actions + others]]
+            after = [self._after(layer, c * actions + a) for a in best.tolist()]
+            n = _overtakes(new_high[c], worse)
+            lower_of[c] = max(n, min(lower for lower, _ in after))
+            choices = []
+            for i, row in enumerate(mine):
+                # The policy's own action keeps to the policy; other optimal ones need not.
+                rest = np.append(high[mine[:i]], high[mine[i + 1 :]], axis=0)
+                reached = np.append(kept[row][None], rest, axis=0).max(axis=0)
+                choices.append((max(_overtakes(reached, worse), after[i][1]), i))
+            upper_of[c], pick = min(choices)
+            new_kept[c] = kept[mine[pick]]
+            largest_here = max(largest_here, n)
+            # Of equals the earliest that has something to tell apart.
+            if self.witness is None or n > self.witness.n or (n == self.witness.n and others.size):
+                self.witness = self._testify(t, c, n, best, high[mine], others, worse)
+        self.high, self.low, self.kept = new_high, new_low, new_kept
+        self.lower_of, self.upper_of = lower_of, upper_of
+        self.per_step.append(largest_here)
+
+    def _returns(
+        self, pay: Integers, layer: ValueLayer, row: Index, entry: Index, later: Integers
+    ) -> Integers:
+        """G_0, G_1, … of the rows wanted, from those of the next layer's classes."""
+        weight = layer.weight[entry]
+        most = int(np.bincount(row).max()) if row.size else 1
+        bound = largest(weight) * largest(later) * self.up * most + largest(pay)
+        if bound >= INT64_SAFE or self.up >= INT64_SAFE:
+            pay, weight, later = (x.astype(object) for x in (pay, weight, later))
+        summed = np.add.reduceat(weight[:, None] * later[layer.successor[entry]], starts_of(row))
+        table = pay[:, None] + summed * self.up
+        return np.concatenate([np.zeros((table.shape[0], 1), table.dtype), table], axis=1)
+
+    def _after(self, layer: ValueLayer, row: int) -> tuple[int, int]:
+        """The worst bounds of what follows a row."""
+        to = layer.successor[layer.first[row] : layer.first[row + 1]]
+        return int(self.lower_of[to].max()), int(self.upper_of[to].max())
+
+    def _testify(
+        self, t: int, c: int, n: int, best: Index, high: Integers, others: Index, worse: Integers
+    ) -> CreditWitness:
+        def value(x: object) -> Fraction:
+            return Fraction(int(x), self.scale)  # type: ignore[call-overload]
+
+        winner = int(high[:, n].argmax())
+        if not others.size:
+            zero = Fraction(0)
+            return CreditWitness(
+                t, int(self.layers[t - 1].example[c]), n, int(best[winner]), None,
+                value(high[winner, n]), zero, None,
+            )  # fmt: skip
+        rival = int(worse[:, n].argmax())
+        return CreditWitness(
+            t=t,
+            node=int(self.layers[t - 1].example[c]),
+            n=n,
+            optimal_action=int(best[winner]),
+            rival_action=int(others[rival]),
+            optimal_return=value(high[winner, n]),
+            rival_return=value(worse[rival, n]),
+            before=(value(high[:, n - 1].max()), value(worse[:, n - 1].max())) if n > 1 else None,
+        )
+
+
+def _overtakes(mine: Integers, worse: Integers) -> int:
+    """The first n at which the vector exceeds all rows; 1 if there are none."""
+    if not len(worse):
+        return 1
+    return int(np.argmax(mine[1:] > worse.max(axis=0)[1:])) + 1

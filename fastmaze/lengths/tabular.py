@@ -1,0 +1,372 @@
+"""Any finite-horizon POMDP, from matrices or from a step function over hashable states."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from fractions import Fraction
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from fastmaze.lengths.exact import FLOATS, Integers, Rationals, common, narrow, rational, rationals
+from fastmaze.lengths.model import Index, Kernel, Model, Start, as_index
+from fastmaze.specs import check_integer
+
+SUM_TOLERANCE: Final = Fraction(1, 10**9)
+"""Probabilities given as floats may miss one by this much; they are then divided by their sum."""
+
+MAX_STATES: Final = 5_000_000
+"""Largest number of states, over all layers, that a step function may lead to."""
+
+StepFunction = Callable[[Any, Any, int], Iterable[tuple[Any, Hashable, Hashable, Any]]]
+"""(state, action, t) to (probability, next state, next observation, reward), …"""
+
+
+class TabularPOMDP(Model):
+    """A POMDP of finitely many states, actions, observations and steps.
+
+    Make one with `from_arrays` or `from_step`.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        horizon: int,
+        gamma: Fraction,
+        start: Start,
+        sizes: Sequence[int],
+        kernels: Sequence[Kernel],
+        rewards: Sequence[Integers],
+        reward_unit: int,
+        rounded: bool,
+        action_names: Sequence[str],
+        observation_names: Sequence[str],
+    ) -> None:
+        self.name, self.horizon, self.gamma = name, horizon, gamma
+        self.num_actions, self.action_names = len(action_names), tuple(action_names)
+        self.reward_unit, self.rounded = reward_unit, rounded
+        self._start, self._sizes = start, sizes
+        self._kernels, self._rewards = kernels, rewards
+        self._observation_names = observation_names
+
+    def start(self) -> Start:
+        """How an episode begins."""
+        return self._start
+
+    def num_states(self, t: int) -> int:
+        """States of layer t."""
+        return self._sizes[min(t, len(self._sizes)) - 1]
+
+    def kernel(self, t: int) -> Kernel:
+        """From layer t to layer t + 1."""
+        return self._kernels[min(t, len(self._kernels)) - 1]
+
+    def rewards(self, t: int, states: Index) -> Integers:
+        """E[r_t | s, a] in units of 1 / `reward_unit`."""
+        return self._rewards[min(t, len(self._rewards)) - 1][states]
+
+    def observation_name(self, obs: int) -> str:
+        """An observation's name."""
+        return self._observation_names[obs]
+
+    @classmethod
+    def from_arrays(
+        cls,
+        start: npt.ArrayLike,
+        transition: npt.ArrayLike,
+        observation: npt.ArrayLike,
+        reward: npt.ArrayLike,
+        *,
+        horizon: int,
+        gamma: Any = 1,
+        name: str = "POMDP",
+        action_names: Sequence[str] | None = None,
+        observation_names: Sequence[str] | None = None,
+        floats: str = "simplest",
+    ) -> TabularPOMDP:
+        """A POMDP from its matrices, of integers, Fractions or floats.
+
+        Args:
+            start: P(s_1) [S].
+            transition: P(s' | s, a) [S, A, S], or one per step [T, S, A, S].
+            observation: P(o | s) [S, O], or one per time [T + 1, S, O].
+            reward: E[r | s, a] [S, A], or one per step [T, S, A], or by next state too [S, A, S]
+                or [T, S, A, S].
+            horizon: T, the number of actions.
+            gamma: reward discount, 0 to 1.
+            name: what reports call it.
+            action_names: A names; 0, 1, … if not given.
+            observation_names: O names; 0, 1, … if not given.
+            floats: "simplest" or "exact", how floats are read (see `fastmaze.lengths.exact`).
+
+        Raises:
+            TypeError: something is not a number.
+            ValueError: a shape does not fit, a probability is negative, a distribution does not
+                sum to one, a number is not finite, or `horizon` or `gamma` is out of range.
+        """
+        horizon = check_integer("horizon", horizon, 1)
+        discount, rounded = check_gamma(gamma, floats)
+        first = _distribution("start", start, 1, floats)
+        states = first.numerators.shape[0]
+        move = _distribution("transition", transition, (3, 4), floats)
+        look = _distribution("observation", observation, (2, 3), floats)
+        actions, num_obs = move.numerators.shape[-2], look.numerators.shape[-1]
+        if actions < 1 or num_obs < 1 or states < 1:
+            raise ValueError("expected at least one state, one action and one observation")
+        _check_shape("transition", move, [(states, actions, states)], horizon)
+        _check_shape("observation", look, [(states, num_obs)], horizon + 1)
+        pay = rationals("reward", reward, floats)
+        shapes = [(states, actions), (states, actions, states)]
+        # [T, S, A] and [S, A, S] may have the same shape; the per-step reading needs T different.
+        per_step = pay.numerators.ndim == 4 or (
+            pay.numerators.ndim == 3 and pay.numerators.shape != shapes[1]
+        )
+        _check_shape("reward", pay, shapes, horizon)
+        move_steps = move.numerators.reshape(-1, states, actions, states)
+        look_steps = look.numerators.reshape(-1, states, num_obs)
+        pay_steps = pay.numerators if per_step else pay.numerators[None]
+        unit = pay.denominator
+        if pay_steps.ndim == 4:
+            unit *= move.denominator
+            count = max(len(pay_steps), len(move_steps))
+            pay_steps = np.stack(
+                [
+                    (_at(pay_steps, t).astype(object) * _at(move_steps, t)).sum(axis=-1)
+                    for t in range(count)
+                ]
+            )
+        num_kernels = horizon if max(len(move_steps), len(look_steps)) > 1 else 1
+        kernels = [
+            _kernel(_at(move_steps, t), _at(look_steps, t + 1), move.denominator, look.denominator)
+            for t in range(num_kernels)
+        ]
+        joint = first.numerators[:, None].astype(object) * look_steps[0]
+        state, obs = np.nonzero(joint)
+        return cls(
+            name=name,
+            horizon=horizon,
+            gamma=discount,
+            start=Start(as_index(state), as_index(obs), narrow(joint[state, obs])),
+            sizes=[states],
+            kernels=kernels,
+            rewards=[narrow(table) for table in pay_steps],
+            reward_unit=unit,
+            rounded=rounded or any(x.rounded for x in (first, move, look, pay)),
+            action_names=_names("action_names", action_names, actions),
+            observation_names=_names("observation_names", observation_names, num_obs),
+        )
+
+    @classmethod
+    def from_step(
+        cls,
+        start: Iterable[tuple[Any, Hashable, Hashable]],
+        step: StepFunction,
+        *,
+        actions: Sequence[Any],
+        horizon: int,
+        gamma: Any = 1,
+        name: str = "POMDP",
+        floats: str = "simplest",
+        max_states: int = MAX_STATES,
+    ) -> TabularPOMDP:
+        """A POMDP from a function that lists what may happen next.
+
+        Args:
+            start: (probability, state, first observation), …
+            step: (state, action, t) to a list of (probability, next state, next observation,
+                reward); t runs from 1 to `horizon`. States and observations are any hashables.
+            actions: what `step` is given; their `str` names them.
+            horizon: T, the number of actions.
+            gamma: reward discount, 0 to 1.
+            name: what reports call it.
+            floats: "simplest" or "exact", how floats are read (see `fastmaze.lengths.exact`).
+            max_states: give up at more states than this, over all layers.
+
+        Raises:
+            TypeError, ValueError: as `from_arrays`.
+        """
+        horizon = check_integer("horizon", horizon, 1)
+        discount, rounded = check_gamma(gamma, floats)
+        if len(actions) < 1:
+            raise ValueError("actions: expected at least one, got none")
+        table = _Enumeration(floats)
+        first = table.start(start)
+        sizes, kernels, rewards = [len(table.states)], [], []
+        for t in range(1, horizon + 1):
+            kernel, pay = table.step(step, actions, t)
+            kernels.append(kernel)
+            rewards.append(pay)
+            sizes.append(len(table.states))
+            if sum(sizes) > max_states:
+                raise ValueError(
+                    f"max_states: {sum(sizes):,} states up to t = {t + 1} of {horizon + 1}, more "
+                    f"than {max_states:,}; at this rate {sum(sizes) * (horizon + 1) // (t + 1):,} "
+                    "in all: make the task smaller, or raise max_states"
+                )
+        numerators, unit = common([x for layer in rewards for row in layer for x in row])
+        tables, position = [], 0
+        for layer in rewards:
+            count = len(layer) * len(actions)
+            flat = np.array([*numerators[position : position + count], 0], dtype=object)[:-1]
+            tables.append(narrow(flat.reshape(len(layer), len(actions))))
+            position += count
+        return cls(
+            name=name,
+            horizon=horizon,
+            gamma=discount,
+            start=first,
+            sizes=sizes,
+            kernels=kernels,
+            rewards=tables,
+            reward_unit=unit,
+            rounded=rounded or table.rounded,
+            action_names=[str(action) for action in actions],
+            observation_names=[str(obs) for obs in table.observations],
+        )
+
+
+class _Enumeration:
+    """States of the present layer and observations, numbered as they turn up."""
+
+    def __init__(self, floats: str) -> None:
+        self.floats, self.rounded = floats, False
+        self.states: dict[Hashable, int] = {}
+        self.observations: dict[Hashable, int] = {}
+
+    def start(self, outcomes: Iterable[tuple[Any, Hashable, Hashable]]) -> Start:
+        row = [(self._number("start", p), self._state(s), self._obs(o)) for p, s, o in outcomes]
+        weights, _ = common(_summing_to_one("start", [p for p, _, _ in row]))
+        kept = [i for i, weight in enumerate(weights) if weight]
+        return Start(
+            as_index([row[i][1] for i in kept]),
+            as_index([row[i][2] for i in kept]),
+            narrow(np.array([weights[i] for i in kept], dtype=object)),
+        )
+
+    def step(
+        self, step: StepFunction, actions: Sequence[Any], t: int
+    ) -> tuple[Kernel, list[list[Fraction]]]:
+        before, self.states = list(self.states), {}
+        first, obs, state = [0], [], []
+        weights: list[Fraction] = []
+        rewards = []
+        for origin in before:
+            paid = []
+            for action in actions:
+                name = f"step({origin!r}, {action!r}, {t})"
+                outcomes = [
+                    (self._number(name, p), nxt, o, self._number(f"{name} reward", r))
+                    for p, nxt, o, r in step(origin, action, t)
+                ]
+                chances = _summing_to_one(name, [p for p, *_ in outcomes])
+                paid.append(
+                    sum((p * r for p, (*_, r) in zip(chances, outcomes, strict=True)), Fraction(0))
+                )
+                for chance, (_, nxt, seen, _) in zip(chances, outcomes, strict=True):
+                    if chance:
+                        weights.append(chance)
+                        state.append(self._state(nxt))
+                        obs.append(self._obs(seen))
+                first.append(len(weights))
+            rewards.append(paid)
+        numerators, total = common(weights)
+        weight = narrow(np.array(numerators, dtype=object))
+        return Kernel(as_index(first), as_index(obs), as_index(state), weight, total), rewards
+
+    def _number(self, name: str, value: Any) -> Fraction:
+        number, rounded = rational(name, value, self.floats)
+        self.rounded = self.rounded or rounded
+        return number
+
+    def _state(self, state: Hashable) -> int:
+        return self.states.setdefault(state, len(self.states))
+
+    def _obs(self, obs: Hashable) -> int:
+        return self.observations.setdefault(obs, len(self.observations))
+
+
+def check_gamma(gamma: Any, floats: str = "simplest") -> tuple[Fraction, bool]:
+    """The discount as a fraction, and whether it was a float that is none in particular."""
+    if floats not in FLOATS:
+        raise ValueError(f"floats: expected one of {FLOATS}, got {floats!r}")
+    discount, rounded = rational("gamma", gamma, floats)
+    if not 0 <= discount <= 1:
+        raise ValueError(f"gamma: expected a number from 0 to 1, got {gamma}")
+    return discount, rounded
+
+
+def _summing_to_one(name: str, chances: list[Fraction]) -> list[Fraction]:
+    if any(p < 0 for p in chances):
+        raise ValueError(f"{name}: expected probabilities >= 0, got {float(min(chances))}")
+    total = sum(chances, Fraction(0))
+    if abs(total - 1) > SUM_TOLERANCE:
+        raise ValueError(f"{name}: expected probabilities that sum to 1, got {float(total)}")
+    return chances if total == 1 else [p / total for p in chances]
+
+
+def _distribution(name: str, values: Any, ndim: int | tuple[int, ...], floats: str) -> Rationals:
+    table = rationals(name, values, floats)
+    array = table.numerators
+    if array.ndim not in np.atleast_1d(ndim):
+        raise ValueError(f"{name}: expected {ndim} dimensions, got the shape {array.shape}")
+    if array.size == 0:
+        raise ValueError(f"{name}: expected some entries, got the shape {array.shape}")
+    if (array < 0).any():
+        where = tuple(int(i) for i in np.argwhere(array < 0)[0])
+        low = array[where] / table.denominator
+        raise ValueError(f"{name}: expected probabilities >= 0, got {low} at {where}")
+    wide = array.astype(object)
+    sums = np.asarray(wide.sum(axis=-1))
+    if (sums == table.denominator).all():
+        return table
+    ratios = [Fraction(int(x), table.denominator) for x in sums.reshape(-1)]
+    worst = max(range(len(ratios)), key=lambda i: abs(ratios[i] - 1))
+    if abs(ratios[worst] - 1) > SUM_TOLERANCE:
+        where = tuple(int(i) for i in np.unravel_index(worst, sums.shape)) if sums.ndim else ()
+        raise ValueError(
+            f"{name}: expected probabilities that sum to 1, got {float(ratios[worst])}"
+            + (f" at {where}" if where else "")
+        )
+    # Divide each distribution by its sum, over one denominator.
+    multiple = math.lcm(*(int(x) for x in sums.reshape(-1)))
+    scaled = wide * (multiple // sums)[..., None]
+    return Rationals(narrow(scaled), multiple, table.rounded)
+
+
+def _check_shape(name: str, table: Rationals, shapes: list[tuple[int, ...]], steps: int) -> None:
+    shape = table.numerators.shape
+    allowed = [*shapes, *((steps, *tail) for tail in shapes)]
+    if shape not in allowed:
+        said = " or ".join(str(x) for x in allowed)
+        raise ValueError(f"{name}: expected the shape {said}, got {shape}")
+
+
+def _at(steps: Integers, t: int) -> Integers:
+    table: Integers = steps[min(t, len(steps) - 1)]
+    return table
+
+
+def _kernel(move: Integers, look: Integers, move_unit: int, look_unit: int) -> Kernel:
+    states, actions, _ = move.shape
+    row, to = np.nonzero(move.reshape(states * actions, states))
+    shows, obs = np.nonzero(look)
+    first = np.searchsorted(shows, np.arange(states + 1))
+    count = first[to + 1] - first[to]
+    entry = np.repeat(np.arange(to.size), count)
+    offset = np.arange(entry.size) - np.repeat(np.cumsum(count) - count, count)
+    seen = as_index(obs[first[to[entry]] + offset])
+    weight = move.reshape(states * actions, states)[row, to].astype(object)[entry]
+    weight = weight * look[to[entry], seen]
+    ends = np.searchsorted(row[entry], np.arange(states * actions + 1))
+    return Kernel(as_index(ends), seen, as_index(to[entry]), narrow(weight), move_unit * look_unit)
+
+
+def _names(name: str, given: Sequence[str] | None, count: int) -> Sequence[str]:
+    if given is None:
+        return [str(i) for i in range(count)]
+    if len(given) != count:
+        raise ValueError(f"{name}: expected {count} names, got {len(given)}")
+    return [str(x) for x in given]

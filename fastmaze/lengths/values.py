@@ -1,0 +1,160 @@
+"""Step 2, continued: Q*, V* and optimal actions by backward induction, and what nodes are equal in.
+
+Values are integers: with b a node's vector and B its sum, Q(node, a) is q / (B · scale[t]), where
+scale grows by the denominators of the transitions and of γ, so nothing is ever divided.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from fastmaze.lengths.beliefs import BeliefGraph
+from fastmaze.lengths.exact import INT64_SAFE, Integers, largest, narrow
+from fastmaze.lengths.minimise import Progress
+from fastmaze.lengths.model import Index, Model
+from fastmaze.lengths.rows import (
+    number,
+    number_fractions,
+    number_rows,
+    number_together,
+    starts_of,
+)
+
+NEAR_TIE: Final = 1e-11
+"""Action values this close, relative to the largest one, may differ by rounding alone."""
+
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Values:
+    """Q* of every node, by layer."""
+
+    q: list[Integers]
+    """[N, A]."""
+    scale: list[int]
+    """scale[t - 1]; Q = q / (node total × scale)."""
+    optimal: list[Flags]
+    """[N, A]: is the action optimal?"""
+    best_return: Fraction
+    """V* at the start."""
+
+
+def solve(graph: BeliefGraph, model: Model, progress: Progress) -> Values:
+    """Backward induction.
+
+    Raises:
+        ValueError: the model has rounded numbers, and some action values are so close that
+            rounding may have decided between them.
+    """
+    actions, horizon = graph.num_actions, graph.horizon
+    up, down = model.gamma.numerator, model.gamma.denominator
+    value: Integers = np.zeros(1, np.int64)
+    scale = model.reward_unit
+    q_layers, scales, optimal = [], [], []
+    for t in range(horizon, 0, -1):
+        edges, reward = graph.edges[t - 1], graph.reward[t - 1]
+        count = reward.shape[0]
+        scale *= edges.total * (down if t < horizon else 1)
+        factor = scale // model.reward_unit
+        later_bound = up * largest(edges.multiplier) * largest(value)
+        bound = factor * largest(reward) + later_bound * int(np.diff(edges.first).max())
+        multiplier = edges.multiplier
+        if bound >= INT64_SAFE or max(up, factor) >= INT64_SAFE:
+            reward, value, multiplier = (x.astype(object) for x in (reward, value, multiplier))
+        later = multiplier * value[edges.successor]
+        q = np.add.reduceat(later, edges.first[:-1]).reshape(count, actions) * up + reward * factor
+        value = q.max(axis=1)
+        best = np.asarray(q == value[:, None], dtype=bool)
+        if model.rounded:
+            _refuse_near_ties(q, value, best, graph.nodes[t - 1].total, t)
+        value = narrow(value)
+        q_layers.append(narrow(q))
+        scales.append(scale)
+        optimal.append(best)
+        progress("solving", horizon + 1 - t, horizon)
+    # The start: chances are multiplier × total over the start's total.
+    begin = graph.start
+    at_start = sum(
+        int(m) * int(value[s]) for m, s in zip(begin.multiplier, begin.successor, strict=True)
+    )
+    return Values(
+        q_layers[::-1], scales[::-1], optimal[::-1], Fraction(at_start, begin.total * scale)
+    )
+
+
+def _refuse_near_ties(q: Integers, value: Integers, best: Flags, total: Integers, t: int) -> None:
+    total = total.astype(object)[:, None]
+    gap = (value[:, None] - q) / total
+    size = float((abs(q) / total).max())
+    close = ~best & (gap <= size * NEAR_TIE)
+    if close.any():
+        node, action = (int(i) for i in np.argwhere(close)[0])
+        raise ValueError(
+            f"floats: at t = {t} action {action} misses the best by {gap[node, action] / size:.1e} "
+            "of the values' size, which rounding alone can do: give Fractions or strings such as "
+            '"1/3" instead of floats, or floats="exact" if these very numbers are meant'
+        )
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Quantities:
+    """What the definitions ask to be equal: nodes of a layer share a number if they are."""
+
+    reward: list[Index]
+    transit: list[Index]
+    value: list[Index]
+
+
+def quantities(graph: BeliefGraph, values: Values | None) -> Quantities:
+    """Numbers each layer's nodes by E[r | ·, a], by P(o | ·, a) and by Q*(·, a), over all a.
+
+    Without values (an incomplete graph) the last is empty.
+    """
+    reward, transit, value = [], [], []
+    for t, nodes in enumerate(graph.nodes):
+        reward.append(number_fractions(*_alike(graph.reward[t], nodes.total)).ids)
+        transit.append(_number_transits(graph, t))
+        if values is not None:
+            value.append(number_fractions(*_alike(values.q[t], nodes.total)).ids)
+    return Quantities(reward, transit, value)
+
+
+def _alike(table: Integers, total: Integers) -> tuple[Integers, Integers]:
+    """Both as objects if one is, for gcd takes no mixture."""
+    if object in (table.dtype, total.dtype):
+        return table.astype(object), total.astype(object)
+    return table, total
+
+
+def _number_transits(graph: BeliefGraph, t: int) -> Index:
+    """A node's chances, all actions in one list, divided by what they have in common."""
+    edges, actions = graph.edges[t], graph.num_actions
+    row = np.repeat(np.arange(edges.first.size - 1), np.diff(edges.first))
+    node, action = row // actions, row % actions
+    chance = edges.chance // np.gcd.reduceat(edges.chance, starts_of(node))[node]
+    what = number(action * (int(edges.obs.max()) + 1) + edges.obs)
+    entry = number_together([what, number(narrow(chance))])
+    return number_rows(graph.nodes[t].count, node, entry).ids
+
+
+def optimal_edges(graph: BeliefGraph, values: Values) -> tuple[list[Index], list[Index]]:
+    """Where optimal actions lead: for each t the nodes they can reach, and the edges they take."""
+    reached = np.unique(graph.start.successor)
+    nodes, taken = [reached], []
+    for t in range(graph.horizon):
+        edges, count = graph.edges[t], graph.nodes[t].count
+        here = np.zeros(count, bool)
+        here[reached] = True
+        rows = (here[:, None] & values.optimal[t]).reshape(-1)
+        kept = np.flatnonzero(np.repeat(rows, np.diff(edges.first)))
+        taken.append(kept)
+        if t + 1 < graph.horizon:
+            reached = np.unique(edges.successor[kept])
+            nodes.append(reached)
+    return nodes, taken
