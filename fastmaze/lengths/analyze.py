@@ -132,7 +132,7 @@ class _Analysis:
         credit = None
         if values is not None:
             everywhere = self._memory("l_mem_everywhere", walks)
-            chosen = Walks(graph, optimal_edges(graph, values)[1])
+            chosen = Walks(graph, optimal_edges(graph, values))
             mem = self._memory("l_mem", chosen)
             if on_path_budget:
                 last = 1 if self.model.gamma == 0 else horizon

@@ -8,6 +8,7 @@ belief after it is multiplier × the successor's vector.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy as np
 from fastmaze.lengths.exact import INT64_SAFE, Integers, largest, narrow
 from fastmaze.lengths.minimise import ClassLayer, Minimised, Progress
 from fastmaze.lengths.model import Index, ranges, take_rows
+from fastmaze.lengths.repeats import Memory, Pool
 from fastmaze.lengths.rows import (
     add_up,
     number,
@@ -94,10 +96,17 @@ def build(
     )
     layers, edges, rewards = [nodes], [], []
     found = nodes.count
+    pool: Pool[Nodes] = Pool()
+    pays: Memory[Integers] = Memory()
+    steps: Memory[tuple[Nodes, Edges]] = Memory()
     for t, layer in enumerate(minimised.layers, start=1):
-        rewards.append(_expected_rewards(nodes, layer))
-        width = minimised.layers[t].count if t < horizon else 1
-        nodes, leaving = _step(nodes, layer, num_actions, width)
+        here, following = nodes, minimised.layers[t] if t < horizon else None
+        rewards.append(pays.get(partial(_expected_rewards, here, layer), here, layer))
+        width = 1 if following is None else following.count
+        nodes, leaving = steps.get(
+            partial(_step, here, layer, num_actions, width), here, layer, following
+        )
+        nodes = pool.the(nodes, nodes.first, nodes.hidden, nodes.weight)
         edges.append(leaving)
         progress("following beliefs", t, horizon)
         if t < horizon:

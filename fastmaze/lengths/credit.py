@@ -11,15 +11,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 
-from fastmaze.lengths.beliefs import BeliefGraph
+from fastmaze.lengths.beliefs import BeliefGraph, Edges, Nodes
 from fastmaze.lengths.exact import INT64_SAFE, Integers, largest, narrow
 from fastmaze.lengths.minimise import Progress
 from fastmaze.lengths.model import Index, Model, take_rows
+from fastmaze.lengths.repeats import Memory, Pool
 from fastmaze.lengths.rows import (
-    Numbered,
     add_up,
     number,
     number_fractions,
@@ -88,63 +89,67 @@ def value_classes(
     graph: BeliefGraph, values: Values, model: Model, progress: Progress
 ) -> list[ValueLayer]:
     """Merges nodes that agree in expected rewards now and, in distribution, ever after."""
-    actions = graph.num_actions
     layers: list[ValueLayer] = []
     class_of, classes = np.zeros(1, np.int64), 1
+    memory: Memory[ValueLayer] = Memory()
+    pool: Pool[Index] = Pool()
     for t in range(graph.horizon, 0, -1):
-        edges, nodes = graph.edges[t - 1], graph.nodes[t - 1]
-        row = np.repeat(np.arange(edges.first.size - 1), np.diff(edges.first))
-        sums = add_up(row, class_of[edges.successor], edges.chance)
-        node = sums.row // actions
-        common = np.gcd.reduceat(sums.weight, starts_of(node))
-        what = number(sums.row % actions * classes + sums.key)
-        entry = number_together([what, number(narrow(sums.weight // common[node]))])
-        future = number_rows(nodes.count, node, entry)
-        top, bottom = graph.reward[t - 1], nodes.total
-        if object in (top.dtype, bottom.dtype):
-            top, bottom = top.astype(object), bottom.astype(object)
-        merged = number_together([number(future.ids), number_fractions(top, bottom)])
-        layers.append(
-            _value_layer(graph, values, model, t, merged, sums.row, sums.key, sums.weight)
+        nodes, edges, reward = graph.nodes[t - 1], graph.edges[t - 1], graph.reward[t - 1]
+        optimal = values.optimal[t - 1]
+        compute = partial(
+            _merge, nodes, edges, reward, optimal, class_of, classes, model.reward_unit
         )
-        class_of, classes = merged.ids, merged.size
+        layer = memory.get(compute, nodes, edges, reward, optimal, class_of)
+        layers.append(layer)
+        class_of = pool.the(layer.class_of, layer.class_of)
+        classes = layer.example.size
         progress("merging values", graph.horizon + 1 - t, graph.horizon)
     return layers[::-1]
 
 
-def _value_layer(
-    graph: BeliefGraph,
-    values: Values,
-    model: Model,
-    t: int,
-    merged: Numbered,
-    row: Index,
-    successor: Index,
-    weight: Integers,
+def _merge(
+    nodes: Nodes,
+    edges: Edges,
+    reward: Integers,
+    optimal: Flags,
+    class_of: Index,
+    classes: int,
+    reward_unit: int,
 ) -> ValueLayer:
-    actions, example = graph.num_actions, merged.examples
-    node_total = graph.nodes[t - 1].total[example]
+    """One layer, from the classes of the next."""
+    actions = optimal.shape[1]
+    row = np.repeat(np.arange(edges.first.size - 1), np.diff(edges.first))
+    sums = add_up(row, class_of[edges.successor], edges.chance)
+    node = sums.row // actions
+    common = np.gcd.reduceat(sums.weight, starts_of(node))
+    what = number(sums.row % actions * classes + sums.key)
+    entry = number_together([what, number(narrow(sums.weight // common[node]))])
+    future = number_rows(nodes.count, node, entry)
+    top, bottom = reward, nodes.total
+    if object in (top.dtype, bottom.dtype):
+        top, bottom = top.astype(object), bottom.astype(object)
+    merged = number_together([number(future.ids), number_fractions(top, bottom)])
+    example = merged.examples
     rows = (example[:, None] * actions + np.arange(actions)).reshape(-1)
-    taken = take_rows(pointers(graph.edges[t - 1].first.size - 1, row), rows)
+    taken = take_rows(pointers(edges.first.size - 1, sums.row), rows)
     # Chances as fractions in lowest terms, then over one denominator for the layer.
-    bottom = (node_total.astype(object) * graph.edges[t - 1].total)[taken.row // actions]
-    top, bottom = reduced(weight[taken.entry].astype(object), bottom)
-    total = math.lcm(1, *set(bottom.tolist()))
-    pay, unit = reduced(
-        graph.reward[t - 1][example].astype(object),
-        (node_total.astype(object) * model.reward_unit)[:, None],
+    node_total = nodes.total[example].astype(object)
+    top, bottom = reduced(
+        sums.weight[taken.entry].astype(object), (node_total * edges.total)[taken.row // actions]
     )
+    total = math.lcm(1, *set(bottom.tolist()))
+    pay, unit = reduced(reward[example].astype(object), (node_total * reward_unit)[:, None])
     common_unit = math.lcm(1, *set(unit.reshape(-1).tolist()))
     return ValueLayer(
         class_of=merged.ids,
         example=example,
         first=pointers(rows.size, taken.row),
-        successor=successor[taken.entry],
+        successor=sums.key[taken.entry],
         weight=narrow(top * (total // bottom)),
         total=total,
         reward=narrow(pay * (common_unit // unit)),
         unit=common_unit,
-        optimal=values.optimal[t - 1][example],
+        optimal=optimal[example],
     )
 
 

@@ -8,12 +8,14 @@ optimal actions allow that at all, an automaton over the sets of nodes of a clas
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from fastmaze.lengths.minimise import Progress
 from fastmaze.lengths.model import Index
 from fastmaze.lengths.pairs import Flags, Question, Shared, Walks, longest_shared
+from fastmaze.lengths.repeats import Memory
 from fastmaze.lengths.values import Values
 
 MAX_CLASSES = 2_000_000
@@ -41,18 +43,24 @@ class SharedClass:
 
 def optimal_sets(values: Values) -> tuple[list[Index], list[Flags]]:
     """For each layer the optimal set of each node by number, and the sets [sets, A]."""
-    labels, sets = [], []
-    for optimal in values.optimal:
-        distinct, ids = np.unique(optimal, axis=0, return_inverse=True)
-        labels.append(ids.reshape(-1).astype(np.int64))
-        sets.append(distinct)
-    return labels, sets
+    memory: Memory[tuple[Index, Flags]] = Memory()
+    found = [memory.get(partial(_number_sets, x), x) for x in values.optimal]
+    return [ids for ids, _ in found], [sets for _, sets in found]
+
+
+def _number_sets(optimal: Flags) -> tuple[Index, Flags]:
+    distinct, ids = np.unique(optimal, axis=0, return_inverse=True)
+    return ids.reshape(-1).astype(np.int64), distinct
 
 
 def disjoint_question(labels: list[Index], sets: list[Flags]) -> Question:
     """Two nodes differ if no action is optimal in both."""
-    apart = [np.logical_not((x[:, None, :] & x[None, :, :]).any(axis=2)) for x in sets]
-    return Question(labels, len(labels), apart)
+    memory: Memory[Flags] = Memory()
+    return Question(labels, len(labels), [memory.get(partial(_disjoint, x), x) for x in sets])
+
+
+def _disjoint(sets: Flags) -> Flags:
+    return np.logical_not((sets[:, None, :] & sets[None, :, :]).any(axis=2))
 
 
 def longest_without_common_action(
@@ -85,7 +93,7 @@ def _of_pair(found: Shared) -> SharedClass:
 
 def _present(walks: Walks, labels: list[Index], sets: list[Flags], t: int) -> Flags:
     """The optimal sets that nodes of the walks have at t."""
-    return sets[t - 1][np.unique(labels[t - 1][np.unique(walks.endings(t).nodes)])]
+    return sets[t - 1][np.unique(labels[t - 1][walks.present(t)])]
 
 
 def _meets_in_pairs_only_if_all(sets: Flags) -> bool:
@@ -126,7 +134,7 @@ class _Automaton:
     def search(self, best: SharedClass, layers: list[int]) -> SharedClass:
         """Looks for suffixes longer than the best, that end in one of the layers."""
         for t in layers:
-            nodes = tuple(np.unique(self.walks.endings(t).nodes).tolist())
+            nodes = tuple(self.walks.present(t).tolist())
             if best.length < 0 and self._has_no_common_action(t, nodes):
                 best = SharedClass(0, t, nodes)
         last = max(layers)

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastmaze.lengths.exact import Integers, largest, narrow, widen
+from fastmaze.lengths.exact import Integers, narrow, widen
 from fastmaze.lengths.model import Index, Model, Start, take_rows
+from fastmaze.lengths.repeats import Pool
 from fastmaze.lengths.rows import Numbered, add_up, number, number_rows, number_together, pointers
 
 Progress = Callable[[str, int, int], None]
@@ -52,6 +53,7 @@ def minimise(model: Model, progress: Progress) -> Minimised:
     reachable = _reachable(model, progress)
     counts: list[int] = []
     layers: list[ClassLayer] = []
+    pool: Pool[ClassLayer] = Pool()
     # After the last step nothing follows: all states are one class.
     class_of, classes = np.zeros(model.num_states(horizon + 1), np.int64), 1
     for t in range(horizon, 0, -1):
@@ -71,8 +73,15 @@ def minimise(model: Model, progress: Progress) -> Minimised:
             Numbered(future.ids[a::actions], future.examples) for a in range(actions)
         ] + [number(reward[:, a]) for a in range(actions)]  # fmt: skip
         merged = number_together([number(columns[0].ids), *columns[1:]])
-        layers.append(_layer(merged, actions, sums.row, sums.key, sums.weight, classes, reward,
-                             kernel.total))  # fmt: skip
+        layer = _layer(
+            merged, actions, sums.row, sums.key, sums.weight, classes, reward, kernel.total
+        )
+        layers.append(
+            pool.the(
+                layer, layer.first, layer.obs, layer.successor, layer.weight, layer.reward,
+                np.array([layer.total, classes]),
+            )
+        )  # fmt: skip
         counts.append(states.size)
         class_of, classes = np.zeros(model.num_states(t), np.int64), merged.size
         class_of[states] = merged.ids
@@ -133,8 +142,3 @@ def _layer(
         total=total // divisor,
         reward=reward[merged.examples],
     )
-
-
-def weight_bound(layer: ClassLayer) -> int:
-    """No sum of a row's weights exceeds this."""
-    return max(layer.total, largest(layer.weight))

@@ -15,9 +15,10 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fastmaze.lengths.beliefs import BeliefGraph
+from fastmaze.lengths.beliefs import BeliefGraph, Edges
 from fastmaze.lengths.minimise import Progress
 from fastmaze.lengths.model import Index
+from fastmaze.lengths.repeats import Memory
 
 MAX_PAIRS: Final = 200_000_000
 """Largest number of visited pairs by default; a pair takes 8 bytes, and more while in motion."""
@@ -57,46 +58,61 @@ class Walks:
     def __init__(self, graph: BeliefGraph, taken: list[Index] | None = None) -> None:
         self.graph, self.taken = graph, taken
         self.num_layers = len(graph.nodes)
-        self._moves: dict[int, Moves] = {}
+        self._rows: Memory[Index] = Memory()
+        self._moves: Memory[Moves] = Memory()
+        self._endings: Memory[Endings] = Memory()
+        self._every: Memory[Index] = Memory()
 
     def edges(self, t: int) -> Index:
         """Which edges leave layer t."""
         if self.taken is not None:
             return self.taken[t - 1]
-        return np.arange(self.graph.edges[t - 1].obs.size)
+        edges = self.graph.edges[t - 1]
+        return self._every.get(lambda: np.arange(edges.obs.size), edges)
 
     def rows(self, t: int) -> Index:
         """Row (node · A + action) of those edges."""
-        edges = self.graph.edges[t - 1]
-        row = np.repeat(np.arange(edges.first.size - 1), np.diff(edges.first))
-        kept: Index = row[self.edges(t)]
-        return kept
+        edges, kept = self.graph.edges[t - 1], self.edges(t)
+        return self._rows.get(lambda: _rows(edges, kept), edges, kept)
 
     def moves(self, t: int) -> Moves:
         """Layer t as a table."""
-        if t not in self._moves:
-            edges, actions = self.graph.edges[t - 1], self.graph.num_actions
-            kept, row = self.edges(t), self.rows(t)
-            width = int(edges.obs.max()) + 1
-            columns, column = np.unique(
-                row % actions * width + edges.obs[kept], return_inverse=True
-            )
-            table = np.full((self.graph.nodes[t - 1].count, columns.size), -1)
-            table[row // actions, column.reshape(-1)] = edges.successor[kept]
-            self._moves[t] = Moves(table, columns // width, columns % width)
-        return self._moves[t]
+        edges, kept, row = self.graph.edges[t - 1], self.edges(t), self.rows(t)
+        count, actions = self.graph.nodes[t - 1].count, self.graph.num_actions
+        return self._moves.get(lambda: _moves(edges, kept, row, count, actions), edges, kept)
 
     def endings(self, t: int) -> Endings:
         """Which nodes of layer t can end in which observation."""
+        count = self.graph.nodes[t - 1].count
         if t == 1:
-            obs, node = self.graph.start.obs, self.graph.start.successor
-        else:
-            edges, kept = self.graph.edges[t - 2], self.edges(t - 1)
-            obs, node = edges.obs[kept], edges.successor[kept]
-        width = self.graph.nodes[t - 1].count
-        code = np.unique(obs * width + node)
-        seen, first = np.unique(code // width, return_index=True)
-        return Endings(np.append(first, code.size), code % width, seen)
+            edges, kept = self.graph.start, np.arange(self.graph.start.obs.size)
+            return _endings(edges, kept, count)
+        edges, kept = self.graph.edges[t - 2], self.edges(t - 1)
+        return self._endings.get(lambda: _endings(edges, kept, count), edges, kept)
+
+    def present(self, t: int) -> Index:
+        """The nodes of layer t."""
+        return np.unique(self.endings(t).nodes)
+
+
+def _rows(edges: Edges, kept: Index) -> Index:
+    row = np.repeat(np.arange(edges.first.size - 1), np.diff(edges.first))
+    some: Index = row[kept]
+    return some
+
+
+def _moves(edges: Edges, kept: Index, row: Index, count: int, actions: int) -> Moves:
+    width = int(edges.obs.max()) + 1
+    columns, column = np.unique(row % actions * width + edges.obs[kept], return_inverse=True)
+    table = np.full((count, columns.size), -1)
+    table[row // actions, column.reshape(-1)] = edges.successor[kept]
+    return Moves(table, columns // width, columns % width)
+
+
+def _endings(edges: Edges, kept: Index, count: int) -> Endings:
+    code = np.unique(edges.obs[kept] * count + edges.successor[kept])
+    seen, first = np.unique(code // count, return_index=True)
+    return Endings(np.append(first, code.size), code % count, seen)
 
 
 @dataclass(slots=True)
@@ -210,7 +226,7 @@ def _empty_suffixes(
     """Two nodes of a layer that differ share the empty suffix at least."""
     for i, (question, result) in enumerate(zip(questions, results, strict=True)):
         for t in range(1, question.last + 1):
-            pair = question.example(t, np.unique(walks.endings(t).nodes))
+            pair = question.example(t, walks.present(t))
             if pair is None:
                 continue
             if per_step is not None:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from fastmaze.lengths.beliefs import BeliefGraph
+from fastmaze.lengths.beliefs import BeliefGraph, Edges
 from fastmaze.lengths.exact import INT64_SAFE, Integers, largest, narrow
 from fastmaze.lengths.minimise import Progress
 from fastmaze.lengths.model import Index, Model
+from fastmaze.lengths.repeats import Memory, Pool
 from fastmaze.lengths.rows import (
     number,
     number_fractions,
@@ -57,6 +59,7 @@ def solve(graph: BeliefGraph, model: Model, progress: Progress) -> Values:
     value: Integers = np.zeros(1, np.int64)
     scale = model.reward_unit
     q_layers, scales, optimal = [], [], []
+    pool: Pool[Flags] = Pool()
     for t in range(horizon, 0, -1):
         edges, reward = graph.edges[t - 1], graph.reward[t - 1]
         count = reward.shape[0]
@@ -76,7 +79,7 @@ def solve(graph: BeliefGraph, model: Model, progress: Progress) -> Values:
         value = narrow(value)
         q_layers.append(narrow(q))
         scales.append(scale)
-        optimal.append(best)
+        optimal.append(pool.the(best, best))
         progress("solving", horizon + 1 - t, horizon)
     # The start: chances are multiplier × total over the start's total.
     begin = graph.start
@@ -117,44 +120,54 @@ def quantities(graph: BeliefGraph, values: Values | None) -> Quantities:
     Without values (an incomplete graph) the last is empty.
     """
     reward, transit, value = [], [], []
+    rewards: Memory[Index] = Memory()
+    transits: Memory[Index] = Memory()
     for t, nodes in enumerate(graph.nodes):
-        reward.append(number_fractions(*_alike(graph.reward[t], nodes.total)).ids)
-        transit.append(_number_transits(graph, t))
+        pay, edges, total = graph.reward[t], graph.edges[t], nodes.total
+        reward.append(rewards.get(partial(_number_ratios, pay, total), pay, nodes))
+        transit.append(
+            transits.get(partial(_number_transits, nodes.count, edges, graph.num_actions), edges)
+        )
         if values is not None:
-            value.append(number_fractions(*_alike(values.q[t], nodes.total)).ids)
+            value.append(_number_ratios(values.q[t], total))
     return Quantities(reward, transit, value)
 
 
-def _alike(table: Integers, total: Integers) -> tuple[Integers, Integers]:
-    """Both as objects if one is, for gcd takes no mixture."""
-    if object in (table.dtype, total.dtype):
-        return table.astype(object), total.astype(object)
-    return table, total
+def _number_ratios(table: Integers, total: Integers) -> Index:
+    if object in (table.dtype, total.dtype):  # gcd takes no mixture
+        table, total = table.astype(object), total.astype(object)
+    return number_fractions(table, total).ids
 
 
-def _number_transits(graph: BeliefGraph, t: int) -> Index:
+def _number_transits(count: int, edges: Edges, actions: int) -> Index:
     """A node's chances, all actions in one list, divided by what they have in common."""
-    edges, actions = graph.edges[t], graph.num_actions
     row = np.repeat(np.arange(edges.first.size - 1), np.diff(edges.first))
     node, action = row // actions, row % actions
     chance = edges.chance // np.gcd.reduceat(edges.chance, starts_of(node))[node]
     what = number(action * (int(edges.obs.max()) + 1) + edges.obs)
     entry = number_together([what, number(narrow(chance))])
-    return number_rows(graph.nodes[t].count, node, entry).ids
+    return number_rows(count, node, entry).ids
 
 
-def optimal_edges(graph: BeliefGraph, values: Values) -> tuple[list[Index], list[Index]]:
-    """Where optimal actions lead: for each t the nodes they can reach, and the edges they take."""
+def optimal_edges(graph: BeliefGraph, values: Values) -> list[Index]:
+    """For each t the edges that optimal actions take, from nodes that optimal actions reach."""
     reached = np.unique(graph.start.successor)
-    nodes, taken = [reached], []
+    taken = []
+    memory: Memory[tuple[Index, Index]] = Memory()
+    pool: Pool[Index] = Pool()
     for t in range(graph.horizon):
-        edges, count = graph.edges[t], graph.nodes[t].count
-        here = np.zeros(count, bool)
-        here[reached] = True
-        rows = (here[:, None] & values.optimal[t]).reshape(-1)
-        kept = np.flatnonzero(np.repeat(rows, np.diff(edges.first)))
+        edges, optimal = graph.edges[t], values.optimal[t]
+        kept, reached = memory.get(
+            partial(_followed, edges, optimal, reached), edges, optimal, reached
+        )
         taken.append(kept)
-        if t + 1 < graph.horizon:
-            reached = np.unique(edges.successor[kept])
-            nodes.append(reached)
-    return nodes, taken
+        reached = pool.the(reached, reached)
+    return taken
+
+
+def _followed(edges: Edges, optimal: Flags, reached: Index) -> tuple[Index, Index]:
+    here = np.zeros(optimal.shape[0], bool)
+    here[reached] = True
+    rows = (here[:, None] & optimal).reshape(-1)
+    kept = np.flatnonzero(np.repeat(rows, np.diff(edges.first)))
+    return kept, np.unique(edges.successor[kept])
