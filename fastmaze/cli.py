@@ -16,6 +16,7 @@ COMMANDS: Final = {
     "train": "train an agent; `--length` is the one dial",
     "evaluate": "play greedy episodes with a trained agent and count its successes",
     "bench": "measure speed: `bench envs`, `bench attention`, …",
+    "lengths": "how much memory and credit assignment a task needs, computed exactly",
     "play": "walk a maze yourself, or watch a trained agent",
     "doctor": "what is installed, what works, and what to install",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,13 @@ from fastmaze.lengths.minimise import Minimised, Progress, minimise
 from fastmaze.lengths.model import Model
 from fastmaze.lengths.on_path import OnPathSearch
 from fastmaze.lengths.pairs import MAX_PAIRS, Question, Shared, Walks, longest_shared
+from fastmaze.lengths.pooled import pooled_lengths, pooled_memory
 from fastmaze.lengths.report import Bounds, Length, LengthReport, Step, highest, length_of
+from fastmaze.lengths.small_tasks import SMALL_TASKS, small_task
 from fastmaze.lengths.stories import Storyteller, Suffix
 from fastmaze.lengths.tmaze import TMazeModel
 from fastmaze.lengths.values import optimal_edges, quantities, solve
-from fastmaze.specs import TMazeSpec, check_integer, make_spec
+from fastmaze.specs import TASKS, TMazeSpec, check_integer, make_spec
 
 
 def analyze(
@@ -61,12 +64,15 @@ def analyze(
     ):
         check_integer(name, limit, 1)
     check_integer("on_path_budget", on_path_budget, 0)
+    if pooled and (detail or on_path_budget):
+        raise ValueError("pooled: not together with detail or on_path_budget")
     model = as_model(task, gamma=gamma, **options)
     tell = progress or _silent
     minimised = minimise(model, tell)
     graph = build(minimised, model.num_actions, tell, max_nodes)
     analysis = _Analysis(model, minimised, graph, last_observation, max_pairs, max_classes, tell)
-    return analysis.report(on_path_budget, detail)
+    report = analysis.report(on_path_budget, detail)
+    return analysis.pooled(report) if pooled else report
 
 
 def as_model(task: str | TMazeSpec | Model, *, gamma: Any = None, **options: Any) -> Model:
@@ -76,6 +82,10 @@ def as_model(task: str | TMazeSpec | Model, *, gamma: Any = None, **options: Any
         TypeError: not a task, or options where there is no name.
         ValueError: no such task, or an option out of range.
     """
+    if isinstance(task, str) and task in SMALL_TASKS and task not in TASKS:
+        if gamma is not None:
+            options["gamma"] = gamma
+        return small_task(task, **options)
     if isinstance(task, str):
         return TMazeModel(make_spec(task, **options), task, 1 if gamma is None else gamma)
     if options:
@@ -173,6 +183,27 @@ class _Analysis:
             stories=self.stories,
             remarks=tuple(self.remarks),
         )
+
+    def pooled(self, report: LengthReport) -> LengthReport:
+        """The same with windows of all times compared."""
+        if self.values is None:
+            raise ValueError(f"pooled: the belief graph is too large; {report.remarks[0]}")
+        walks = Walks(self.graph)
+        chosen = Walks(self.graph, optimal_edges(self.graph, self.values))
+        lengths: dict[str, Any] = pooled_lengths(
+            self.model, self.graph, self.values, walks, self.progress, self.max_pairs
+        )
+        for name, some in (("l_mem", chosen), ("l_mem_everywhere", walks)):
+            lengths[name] = pooled_memory(self.values, some, self.progress, self.max_classes)
+        stopped = [name for name, length in lengths.items() if isinstance(length, Bounds)]
+        remarks = report.remarks
+        if stopped:
+            remarks += (f"max_pairs or max_classes: bounds only for {', '.join(stopped)}",)
+        if not self.last_observation:
+            lengths["m_transit"] = lengths["m_transit_without_last"]
+        # The histories that prove the other lengths are those of equal times.
+        stories = {"c_sup": report.stories["c_sup"]}
+        return dataclasses.replace(report, pooled=True, stories=stories, remarks=remarks, **lengths)
 
     def _equal(self, walks: Walks, detail: bool) -> tuple[dict[str, Any], dict[str, list[int]]]:
         """m_reward, m_transit with and without the last observation, and l_value."""

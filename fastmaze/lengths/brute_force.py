@@ -154,15 +154,22 @@ def window(history: History, n: int) -> History:
 
 
 def least_window(
-    layers: Iterable[Iterable[History]], alike: Callable[[list[History]], bool], horizon: int
+    layers: Iterable[Iterable[History]],
+    alike: Callable[[list[History]], bool],
+    horizon: int,
+    pooled: bool = False,
 ) -> int:
-    """The least n such that `alike` holds for every class of histories with the same window n."""
+    """The least n such that `alike` holds for every class of histories with the same window n.
+
+    Classes hold histories of one length or, if pooled, of every length from n on.
+    """
     layers = [list(layer) for layer in layers]
     for n in range(horizon + 1):
         classes: dict[tuple[int, History], list[History]] = {}
         for t, layer in enumerate(layers):
             for history in layer:
-                classes.setdefault((t, window(history, n)), []).append(history)
+                time = -1 if pooled and t + 1 >= n else t
+                classes.setdefault((time, window(history, n)), []).append(history)
         if all(alike(members) for members in classes.values()):
             return n
     raise AssertionError("whole histories are always alike")
@@ -173,10 +180,9 @@ def constant(quantity: Callable[[History], Hashable]) -> Callable[[list[History]
     return lambda members: len({quantity(history) for history in members}) == 1
 
 
-def brute_force(model: Model, limit: int = 200_000) -> BruteForce:
+def brute_force(model: Model, limit: int = 200_000, pooled: bool = False) -> BruteForce:
     """Computes every length straight from its definition."""
     h = Histories(model, limit)
-    horizon = model.horizon
 
     def per_action(table: list[dict[tuple[History, int], Any]]) -> Callable[[History], Hashable]:
         def quantity(history: History) -> Hashable:
@@ -189,13 +195,17 @@ def brute_force(model: Model, limit: int = 200_000) -> BruteForce:
         return bool(set.intersection(*(set(h.optimal(history)) for history in members)))
 
     transit = constant(per_action(h.chance))
+
+    def least(layers: list[Any], alike: Callable[[list[History]], bool]) -> int:
+        return least_window(layers, alike, model.horizon, pooled)
+
     return BruteForce(
-        m_reward=least_window(h.layers, constant(per_action(h.reward)), horizon),
-        m_transit=least_window(h.layers, transit, horizon),
-        m_transit_without_last=least_window(h.layers[:-1], transit, horizon),
-        l_value=least_window(h.layers, constant(per_action(h.q)), horizon),
-        l_mem_everywhere=least_window(h.layers, share_action, horizon),
-        l_mem=least_window(h.chosen(), share_action, horizon),
+        m_reward=least(h.layers, constant(per_action(h.reward))),
+        m_transit=least(h.layers, transit),
+        m_transit_without_last=least(h.layers[:-1], transit),
+        l_value=least(h.layers, constant(per_action(h.q))),
+        l_mem_everywhere=least(h.layers, share_action),
+        l_mem=least(h.chosen(), share_action),
         c_sup=max(kindest_credit(h, history) for layer in h.chosen() for history in layer),
         best_return=h.best_return,
     )

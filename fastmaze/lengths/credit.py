@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
+from typing import Final
 
 import numpy as np
 
@@ -31,6 +32,9 @@ from fastmaze.lengths.rows import (
     starts_of,
 )
 from fastmaze.lengths.values import Flags, Values
+
+_FIRST_LIMIT: Final = 32
+"""Returns of this many steps are tried first: most actions are told apart early."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -164,7 +168,12 @@ def credit_lengths(graph: BeliefGraph, values: Values, model: Model, progress: P
     """c^M as a bracket, c_sup, and the history behind the latter."""
     layers = value_classes(graph, values, model, progress)
     met, followed = _needed(graph, layers)
-    return _Backward(layers, met, followed, graph, model).run(progress)
+    limit = _FIRST_LIMIT
+    while True:
+        found = _Backward(layers, met, followed, graph, model, limit).run(progress)
+        if found is not None:
+            return found
+        limit *= 8
 
 
 def _needed(graph: BeliefGraph, layers: list[ValueLayer]) -> tuple[list[Flags], list[Flags]]:
@@ -188,7 +197,8 @@ def _needed(graph: BeliefGraph, layers: list[ValueLayer]) -> tuple[list[Flags], 
 class _Backward:
     """The pass from the last step to the first, holding the vectors of one layer at a time.
 
-    At layer t, vectors have the entries n = 0 … T - t + 1, all over `scale`.
+    At layer t, vectors have the entries n = 0 … T - t + 1, all over `scale`. Entries beyond
+    `limit` are left out; if they turn out to be needed, there is no result.
     """
 
     def __init__(
@@ -198,8 +208,10 @@ class _Backward:
         followed: list[Flags],
         graph: BeliefGraph,
         model: Model,
+        limit: int,
     ) -> None:
         self.layers, self.met, self.followed, self.graph = layers, met, followed, graph
+        self.limit = limit
         self.horizon = len(layers)
         self.up, self.down = model.gamma.numerator, model.gamma.denominator
         self.unit = math.lcm(1, *(layer.unit for layer in layers))
@@ -211,9 +223,11 @@ class _Backward:
         self.per_step: list[int] = []
         self.witness: CreditWitness | None = None
 
-    def run(self, progress: Progress) -> Credit:
+    def run(self, progress: Progress) -> Credit | None:
+        """The lengths; None if some history needs more steps than `limit`."""
         for t in range(self.horizon, 0, -1):
-            self._layer(t)
+            if not self._layer(t):
+                return None
             progress("following returns", self.horizon + 1 - t, self.horizon)
         first = self.layers[0].class_of[self.graph.start.successor]
         if self.witness is None:  # pragma: no cover - every layer has a class that is met
@@ -226,7 +240,8 @@ class _Backward:
             witness=self.witness,
         )
 
-    def _layer(self, t: int) -> None:
+    def _layer(self, t: int) -> bool:
+        """Goes back to layer t; False if `limit` is too small for it."""
         layer = self.layers[t - 1]
         count, actions = layer.optimal.shape
         self.scale *= layer.total * (self.down if t < self.horizon else 1)
@@ -245,7 +260,7 @@ class _Backward:
             self._returns(pay, layer, taken.row, taken.entry, vector)
             for vector in (self.high, self.low, self.kept)
         )
-        size = self.horizon - t + 2
+        size = high.shape[1]
         new_high, new_low = (np.zeros((count, size), x.dtype) for x in (high, low))
         new_kept = np.zeros((count, size), kept.dtype)
         lower_of, upper_of = np.zeros(count, np.int64), np.zeros(count, np.int64)
@@ -260,13 +275,20 @@ class _Backward:
             worse = low[place[c * actions + others]]
             after = [self._after(layer, c * actions + a) for a in best.tolist()]
             n = _overtakes(new_high[c], worse)
+            if n == 0:
+                return False
             lower_of[c] = max(n, min(lower for lower, _ in after))
             choices = []
             for i, row in enumerate(mine):
                 # The policy's own action keeps to the policy; other optimal ones need not.
                 rest = np.append(high[mine[:i]], high[mine[i + 1 :]], axis=0)
                 reached = np.append(kept[row][None], rest, axis=0).max(axis=0)
-                choices.append((max(_overtakes(reached, worse), after[i][1]), i))
+                overtakes = _overtakes(reached, worse)
+                if overtakes:
+                    choices.append((max(overtakes, after[i][1]), i))
+            # An action left out here would need more steps than any that is not.
+            if not choices:
+                return False
             upper_of[c], pick = min(choices)
             new_kept[c] = kept[mine[pick]]
             largest_here = max(largest_here, n)
@@ -276,6 +298,7 @@ class _Backward:
         self.high, self.low, self.kept = new_high, new_low, new_kept
         self.lower_of, self.upper_of = lower_of, upper_of
         self.per_step.append(largest_here)
+        return True
 
     def _returns(
         self, pay: Integers, layer: ValueLayer, row: Index, entry: Index, later: Integers
@@ -287,7 +310,7 @@ class _Backward:
         if bound >= INT64_SAFE or self.up >= INT64_SAFE:
             pay, weight, later = (x.astype(object) for x in (pay, weight, later))
         summed = np.add.reduceat(weight[:, None] * later[layer.successor[entry]], starts_of(row))
-        table = pay[:, None] + summed * self.up
+        table = (pay[:, None] + summed * self.up)[:, : self.limit]
         return np.concatenate([np.zeros((table.shape[0], 1), table.dtype), table], axis=1)
 
     def _after(self, layer: ValueLayer, row: int) -> tuple[int, int]:
@@ -322,7 +345,9 @@ class _Backward:
 
 
 def _overtakes(mine: Integers, worse: Integers) -> int:
-    """The first n at which the vector exceeds all rows; 1 if there are none."""
+    """The first n at which the vector exceeds all rows; 1 if there are none, 0 if none does."""
     if not len(worse):
         return 1
-    return int(np.argmax(mine[1:] > worse.max(axis=0)[1:])) + 1
+    ahead = mine[1:] > worse.max(axis=0)[1:]
+    n = int(np.argmax(ahead))
+    return n + 1 if ahead[n] else 0

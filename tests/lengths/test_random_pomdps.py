@@ -32,6 +32,15 @@ def test_fast_equals_brute_force(seeds: range) -> None:
             assert getattr(report, name) == getattr(truth, name), (seed, name)
 
 
+@pytest.mark.parametrize("seeds", batches(SWEEP), ids=str)
+def test_pooled_equals_brute_force(seeds: range) -> None:
+    for seed in seeds:
+        model = random_pomdp(seed)
+        report, truth = analyze(model, pooled=True), brute_force(model, pooled=True)
+        for name in EXACT:
+            assert getattr(report, name) == getattr(truth, name), (seed, name)
+
+
 @pytest.mark.parametrize("seeds", batches(2 * SWEEP), ids=str)
 def test_chain_of_inequalities(seeds: range) -> None:
     """The theorem of the paper, and a stricter reading of "optimal" never needs less."""
