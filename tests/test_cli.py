@@ -51,6 +51,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["train"], ["--length", "--resume", "--json", "corridor"]),
         (["evaluate"], ["RUN", "--episodes", "--json"]),
         (["bench"], ["envs"]),
+        (["lengths"], ["--length", "--table", "--stories", "--json"]),
         (["play"], ["--length", "--run", "Arrow keys"]),
         (["doctor"], ["--json"]),
     ],

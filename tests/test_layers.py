@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "bench.peers": _ENVS_BENCH,
     "bench.numpy_tmaze": _ENVS_BENCH,
     "bench.machine": _ENVS_BENCH,
+    "bench.lengths": ("lengths", "bench", "results"),
     "bench": (*_ENVS_BENCH, "requirements", "kernels", "models", "agents", "training"),
     "lengths": ("specs", "reference", "lengths"),
     "models": ("kernels", "models"),

@@ -13,6 +13,7 @@ BENCHMARKS: Final = {
     "attention": "causal attention beside every other that runs here: forward, backward, decoding",
     "update": "the learner's updates and rollouts in parts, beside the published code's",
     "compile": "the kernels' machine code, without a GPU: registers, spills, instructions",
+    "lengths": "how the analysis of memory and credit-assignment lengths grows with the corridor",
     "gpu-check": "a GPU machine in minutes: correctness, tuning, attention, one update, fusions",
 }
 """Benchmark to what it measures; each is a module of `fastmaze.bench`, with "_" for "-".
