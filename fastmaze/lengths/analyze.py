@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+import difflib
+from typing import Any, Final
 
 import numpy as np
 
@@ -20,7 +21,10 @@ from fastmaze.lengths.small_tasks import SMALL_TASKS, small_task
 from fastmaze.lengths.stories import Storyteller, Suffix
 from fastmaze.lengths.tmaze import TMazeModel
 from fastmaze.lengths.values import optimal_edges, quantities, solve
-from fastmaze.specs import TASKS, TMazeSpec, check_integer, make_spec
+from fastmaze.specs import TMazeSpec, check_integer, make_spec
+
+TMAZES: Final = ("PassiveTMaze", "ActiveTMaze", "TMaze")
+"""Tasks that are analysed as they are; `SMALL_TASKS` are in an abstract form."""
 
 
 def analyze(
@@ -82,7 +86,13 @@ def as_model(task: str | TMazeSpec | Model, *, gamma: Any = None, **options: Any
         TypeError: not a task, or options where there is no name.
         ValueError: no such task, or an option out of range.
     """
-    if isinstance(task, str) and task in SMALL_TASKS and task not in TASKS:
+    if isinstance(task, str) and task not in (*TMAZES, *SMALL_TASKS):
+        near = difflib.get_close_matches(task, (*TMAZES, *SMALL_TASKS), n=1)
+        raise ValueError(
+            f"task: expected one of {', '.join((*TMAZES, *SMALL_TASKS))}, got {task!r}"
+            + (f" (did you mean {near[0]!r}?)" if near else "")
+        )
+    if isinstance(task, str) and task in SMALL_TASKS:
         if gamma is not None:
             options["gamma"] = gamma
         return small_task(task, **options)

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastmaze.lengths import TabularPOMDP
 
-SWEEP = int(os.environ.get("FASTMAZE_TEST_POMDPS", "150"))
+SWEEP = int(os.environ.get("FASTMAZE_TEST_POMDPS", "100"))
 """How many random POMDPs the comparisons take."""
 
 

@@ -188,6 +188,7 @@ def test_command_with_bounds(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     [
         ([], "which task?"),
         (["PassiveTMazes"], "did you mean 'PassiveTMaze'?"),
+        (["MemoryLenght"], "did you mean 'MemoryLength'?"),
         (["PassiveTMaze", "--length", "0"], "length"),
         (["PassiveTMaze", "--gamma", "much"], "gamma"),
         (["PassiveTMaze", "--table"], "--table: takes no task"),
