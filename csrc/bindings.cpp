@@ -2,15 +2,20 @@
 #include <pthread.h>
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <atomic>
 #include <initializer_list>
+#include <map>
 #include <memory>
 #include <stdexcept>
 #include <string>
 #include <system_error>
+#include <utility>
+#include <vector>
 
 #include "philox.hpp"
+#include "plain_tasks.hpp"
 #include "tmaze_batch.hpp"
 
 namespace py = pybind11;
@@ -19,6 +24,21 @@ using namespace fastmaze;
 namespace {
 
 enum class Access { kRead, kWrite };
+
+// A shape of a few dimensions, without memory from the heap: a step makes some.
+struct Shape {
+    ssize_t dims[8] = {};
+    size_t ndim = 0;
+
+    Shape(std::initializer_list<ssize_t> lead) {
+        for (const ssize_t dim : lead) dims[ndim++] = dim;
+    }
+    Shape operator+(const Shape& rest) const {
+        Shape all = *this;
+        for (size_t i = 0; i < rest.ndim; ++i) all.dims[all.ndim++] = rest.dims[i];
+        return all;
+    }
+};
 
 std::string shape_text(const ssize_t* shape, size_t ndim) {
     std::string text = "(";
@@ -47,20 +67,19 @@ class Argument {
 
     // Refuses unless dtype, shape and flags are right; returns the data.
     template <class T>
-    T* data(bool right_type, const char* dtype, std::initializer_list<ssize_t> shape,
-            Access access) const {
+    T* data(bool right_type, const char* dtype, const Shape& shape, Access access) const {
         const auto array = py::reinterpret_borrow<py::array>(object_);
         if (!right_type) {
             throw py::type_error(std::string(name_) + ": expected dtype " + dtype + ", got " +
                                  std::string(py::str(array.dtype())));
         }
-        bool same = static_cast<size_t>(array.ndim()) == shape.size();
-        for (size_t i = 0; same && i < shape.size(); ++i) {
-            same = array.shape(static_cast<ssize_t>(i)) == shape.begin()[i];
+        bool same = static_cast<size_t>(array.ndim()) == shape.ndim;
+        for (size_t i = 0; same && i < shape.ndim; ++i) {
+            same = array.shape(static_cast<ssize_t>(i)) == shape.dims[i];
         }
         if (!same) {
             throw py::value_error(std::string(name_) + ": expected shape " +
-                                  shape_text(shape.begin(), shape.size()) + ", got " +
+                                  shape_text(shape.dims, shape.ndim) + ", got " +
                                   shape_text(array.shape(), static_cast<size_t>(array.ndim())));
         }
         const int flags = array.flags();
@@ -77,13 +96,16 @@ class Argument {
         return static_cast<T*>(const_cast<void*>(array.data()));
     }
 
-    float* floats(std::initializer_list<ssize_t> shape) const {
+    float* floats(const Shape& shape) const {
         return data<float>(is('f', 4), "float32", shape, Access::kWrite);
     }
-    uint8_t* flags(std::initializer_list<ssize_t> shape, Access access) const {
+    uint8_t* flags(const Shape& shape, Access access) const {
         return data<uint8_t>(is('b', 1), "bool", shape, access);
     }
-    Actions actions(std::initializer_list<ssize_t> shape) const {
+    void* observations(bool bytes, const Shape& shape) const {
+        return bytes ? data<void>(is('u', 1), "uint8", shape, Access::kWrite) : floats(shape);
+    }
+    Actions actions(const Shape& shape) const {
         const ActionType type = is('i', 8)   ? ActionType::kInt64
                                 : is('i', 4) ? ActionType::kInt32
                                              : ActionType::kByte;
@@ -130,8 +152,17 @@ struct Closed : std::runtime_error {
 // The batch as Python sees it: one caller at a time, until it is closed.
 class PyBatch {
   public:
-    explicit PyBatch(const BatchConfig& config)
-        : batch_(std::make_unique<TMazeBatch>(config)), num_envs_(config.num_envs) {}
+    // What of a batch's arrays differs from task to task.
+    struct Layout {
+        Shape obs;          // of one observation
+        bool bytes;         // observations are uint8, else float32
+        bool goals;         // the context is int8 [num_envs], called goals
+        ssize_t context;    // else uint8 [num_envs, context]; 0 where there is none
+    };
+
+    PyBatch(std::unique_ptr<Batch> batch, const Layout& layout)
+        : num_envs_(batch->num_envs()), layout_(layout), batch_(std::move(batch)) {}
+    virtual ~PyBatch() = default;
 
     // Holds the batch for one call; a second thread is refused, not let into the same arrays.
     class Use {
@@ -152,25 +183,35 @@ class PyBatch {
         ~Use() { owner_.busy_.store(false, std::memory_order_release); }
         Use(const Use&) = delete;
         Use& operator=(const Use&) = delete;
-        TMazeBatch* operator->() const { return owner_.batch_.get(); }
+        Batch* operator->() const { return owner_.batch_.get(); }
+        Batch& operator*() const { return *owner_.batch_; }
 
       private:
         PyBatch& owner_;
     };
 
-    void reset(const py::object& obs, const py::object& mask, const py::object& goals,
+    void reset(const py::object& obs, const py::object& mask, const py::object& context,
                bool stagger, const py::object& keys, const py::object& indices,
                const py::object& seed_mask) {
         const Use batch(*this);
         const auto n = static_cast<size_t>(num_envs_);
-        float* o = Argument(obs, "obs").floats({num_envs_, batch->obs_dim()});
+        void* o = observations(obs, "obs", {num_envs_});
         Reset request{};
         request.mask = optional_flags(mask, "mask");
         request.seed_mask = optional_flags(seed_mask, "seed_mask");
         request.stagger = stagger;
-        if (!goals.is_none()) {
-            const Argument goal(goals, "goals");
-            request.goals = goal.data<int8_t>(goal.is('i', 1), "int8", {num_envs_}, Access::kRead);
+        const char* context_name = layout_.goals ? "goals" : "context";
+        if (!context.is_none()) {
+            const Argument given(context, context_name);
+            if (layout_.goals) {
+                request.context =
+                    given.data<int8_t>(given.is('i', 1), "int8", {num_envs_}, Access::kRead);
+            } else if (layout_.context == 0) {
+                throw py::value_error("context: expected None, for this task takes none");
+            } else {
+                request.context = given.data<uint8_t>(
+                    given.is('u', 1), "uint8", {num_envs_, layout_.context}, Access::kRead);
+            }
         }
         if (keys.is_none() != indices.is_none()) {
             throw py::value_error("keys and indices: expected both or none");
@@ -182,9 +223,10 @@ class PyBatch {
             request.indices =
                 index.data<uint32_t>(index.is('u', 4), "uint32", {num_envs_}, Access::kRead);
         }
-        refuse_overlap({{"obs", o, n * sizeof(float) * batch->obs_dim()},
+        refuse_overlap({{"obs", o, n * static_cast<size_t>(batch->obs_bytes())},
                         {"mask", request.mask, n},
-                        {"goals", request.goals, n},
+                        {context_name, request.context,
+                         n * (layout_.goals ? 1 : static_cast<size_t>(layout_.context))},
                         {"keys", request.keys, n * sizeof(uint64_t)},
                         {"indices", request.indices, n * sizeof(uint32_t)},
                         {"seed_mask", request.seed_mask, n}});
@@ -196,14 +238,14 @@ class PyBatch {
                  const py::object& terminated, const py::object& truncated,
                  const py::object& final_obs) {
         const Use batch(*this);
-        const ssize_t n = num_envs_, d = batch->obs_dim();
+        const ssize_t n = num_envs_;
         const Actions a = Argument(actions, "actions").actions({n});
         const StepOutputs out{
-            Argument(obs, "obs").floats({n, d}), Argument(reward, "reward").floats({n}),
+            observations(obs, "obs", {n}), Argument(reward, "reward").floats({n}),
             Argument(terminated, "terminated").flags({n}, Access::kWrite),
             Argument(truncated, "truncated").flags({n}, Access::kWrite),
-            final_obs.is_none() ? nullptr : Argument(final_obs, "final_obs").floats({n, d})};
-        refuse_shared(a, out, n, d);
+            final_obs.is_none() ? nullptr : observations(final_obs, "final_obs", {n})};
+        refuse_shared(a, out, n, batch->obs_bytes());
         const py::gil_scoped_release release;
         return batch->step(a, out);
     }
@@ -218,21 +260,21 @@ class PyBatch {
                                   std::to_string(num_envs_) + ")");
         }
         const ssize_t s = py::reinterpret_borrow<py::array>(actions).shape(0);
-        const ssize_t n = num_envs_, d = batch->obs_dim();
+        const ssize_t n = num_envs_;
         const Actions a = Argument(actions, "actions").actions({s, n});
         const StepOutputs out{
-            Argument(obs, "obs").floats({s, n, d}), Argument(reward, "reward").floats({s, n}),
+            observations(obs, "obs", {s, n}), Argument(reward, "reward").floats({s, n}),
             Argument(terminated, "terminated").flags({s, n}, Access::kWrite),
             Argument(truncated, "truncated").flags({s, n}, Access::kWrite),
-            final_obs.is_none() ? nullptr : Argument(final_obs, "final_obs").floats({s, n, d})};
-        refuse_shared(a, out, s * n, d);
+            final_obs.is_none() ? nullptr : observations(final_obs, "final_obs", {s, n})};
+        refuse_shared(a, out, s * n, batch->obs_bytes());
         const py::gil_scoped_release release;
         batch->unroll(a, s, out);
     }
 
     void observe(const py::object& obs) {
         const Use batch(*this);
-        batch->observe(Argument(obs, "obs").floats({num_envs_, batch->obs_dim()}));
+        batch->observe(observations(obs, "obs", {num_envs_}));
     }
 
     py::array_t<uint8_t> get_state() {
@@ -249,16 +291,8 @@ class PyBatch {
                                              Access::kRead));
     }
 
-    py::array_t<int32_t> positions() {
-        const Use batch(*this);
-        py::array_t<int32_t> out({static_cast<ssize_t>(num_envs_), ssize_t{4}});
-        batch->positions(out.mutable_data());
-        return out;
-    }
-
     // Views of the last finished episodes, kept alive by `self`, rewritten in place by steps.
-    static py::tuple statistics(const py::object& self) {
-        auto& owner = self.cast<PyBatch&>();
+    static py::tuple statistics(const py::object& self, PyBatch& owner) {
         const Use batch(owner);
         const EpisodeStatistics& s = batch->statistics();
         const auto view = [&](const py::dtype& dtype, const void* data) {
@@ -285,13 +319,22 @@ class PyBatch {
         closed_ = std::move(batch_);
     }
 
+  protected:
+    ssize_t num_envs_;
+
   private:
+    Layout layout_;
+
     const uint8_t* optional_flags(const py::object& flags, const char* name) const {
         return flags.is_none() ? nullptr : Argument(flags, name).flags({num_envs_}, Access::kRead);
     }
 
-    static void refuse_shared(Actions a, const StepOutputs& out, ssize_t rows, ssize_t d) {
-        const auto n = static_cast<size_t>(rows), row = static_cast<size_t>(d) * sizeof(float);
+    void* observations(const py::object& obs, const char* name, const Shape& lead) const {
+        return Argument(obs, name).observations(layout_.bytes, lead + layout_.obs);
+    }
+
+    static void refuse_shared(Actions a, const StepOutputs& out, ssize_t rows, int64_t bytes) {
+        const auto n = static_cast<size_t>(rows), row = static_cast<size_t>(bytes);
         const size_t action =
             a.type == ActionType::kInt64 ? 8 : (a.type == ActionType::kInt32 ? 4 : 1);
         refuse_overlap({{"actions", a.data, n * action},
@@ -302,10 +345,24 @@ class PyBatch {
                         {"final_obs", out.final_obs, n * row}});
     }
 
-    std::unique_ptr<TMazeBatch> batch_, closed_;
-    ssize_t num_envs_;
+    std::unique_ptr<Batch> batch_, closed_;
     std::atomic<bool> busy_{false};
     std::atomic<uint64_t> forks_{0};  // forks of this process when the latest call began
+};
+
+class PyTMazeBatch final : public PyBatch {
+  public:
+    explicit PyTMazeBatch(const BatchConfig& config)
+        : PyBatch(std::make_unique<TMazeBatch>(config),
+                  Layout{{(config.view == View::kAmbiguous ? 2 : 3) + config.add_timestep},
+                         false, true, 0}) {}
+
+    py::array_t<int32_t> positions() {
+        const Use batch(*this);
+        py::array_t<int32_t> out({static_cast<ssize_t>(num_envs_), ssize_t{4}});
+        static_cast<TMazeBatch&>(*batch).positions(out.mutable_data());
+        return out;
+    }
 };
 
 const Kernels& kernels_named(const std::string& isa) {
@@ -327,7 +384,7 @@ T in_range(const char* name, int64_t value, int64_t low, int64_t high) {
     return static_cast<T>(value);
 }
 
-std::unique_ptr<PyBatch> make_batch(int64_t num_envs, int64_t junction, int64_t oracle_length,
+std::unique_ptr<PyTMazeBatch> make_tmaze_batch(int64_t num_envs, int64_t junction, int64_t oracle_length,
                                     int64_t episode_length, double goal_reward, double penalty,
                                     double distract_reward, int64_t view, bool add_timestep,
                                     int64_t rule, int64_t mode, int64_t num_threads,
@@ -356,7 +413,62 @@ std::unique_ptr<PyBatch> make_batch(int64_t num_envs, int64_t junction, int64_t 
     config.least_per_thread =
         in_range<int64_t>("least_per_thread", least_per_thread, 1, int64_t{1} << 32);
     config.kernels = &kernels_named(isa);
-    return std::make_unique<PyBatch>(config);
+    return std::make_unique<PyTMazeBatch>(config);
+}
+
+// A batch of a plain task by its name in plain_tasks.cpp.
+std::unique_ptr<PyBatch> make_plain_batch(const std::string& task,
+                                          const std::map<std::string, double>& options,
+                                          const std::vector<ssize_t>& obs_shape, bool bytes,
+                                          ssize_t context_bytes, int64_t state_bytes,
+                                          int64_t num_envs, int64_t mode, int64_t num_threads,
+                                          int64_t least_per_thread) {
+    PlainConfig config{};
+    config.num_envs = in_range<int64_t>("num_envs", num_envs, 1, int64_t{1} << 32);
+    config.mode = static_cast<Autoreset>(in_range<uint8_t>("mode", mode, 0, 2));
+    config.num_threads = in_range<int>("num_threads", num_threads, 1, 1024);
+    config.least_per_thread =
+        in_range<int64_t>("least_per_thread", least_per_thread, 1, int64_t{1} << 32);
+    const PlainTask* entry = find_plain_task(task);
+    if (entry == nullptr) throw py::value_error("task: the C++ core has none called " + task);
+    PyBatch::Layout layout{{}, bytes, false, context_bytes};
+    int64_t size = bytes ? 1 : int64_t{sizeof(float)};
+    if (obs_shape.size() > 4) throw py::value_error("obs_shape: expected at most 4 dimensions");
+    for (const ssize_t dim : obs_shape) {
+        layout.obs = layout.obs + Shape{dim};
+        size *= dim;
+    }
+    std::unique_ptr<Batch> batch = entry->make(Options(options), config);
+    // What the spec in Python says must be what the core works with.
+    if (batch->obs_bytes() != size || entry->bytes != bytes ||
+        entry->context_bytes != context_bytes || batch->state_bytes() != num_envs * state_bytes) {
+        throw py::value_error("task: the C++ core of " + task + " has observations of " +
+                              std::to_string(batch->obs_bytes()) + " bytes, contexts of " +
+                              std::to_string(entry->context_bytes) + " and a state of " +
+                              std::to_string(batch->state_bytes() / num_envs) +
+                              " per env; the spec says otherwise");
+    }
+    return std::make_unique<PyBatch>(std::move(batch), layout);
+}
+
+template <class Class>
+void define_calls(Class& batch, const char* context_name) {
+    using py::arg;
+    batch
+        .def("reset", &PyBatch::reset, arg("obs"), arg("mask") = py::none(),
+             arg(context_name) = py::none(), arg("stagger") = false, arg("keys") = py::none(),
+             arg("indices") = py::none(), arg("seed_mask") = py::none())
+        .def("step", &PyBatch::step, arg("actions"), arg("obs"), arg("reward"), arg("terminated"),
+             arg("truncated"), arg("final_obs") = py::none())
+        .def("unroll", &PyBatch::unroll, arg("actions"), arg("obs"), arg("reward"),
+             arg("terminated"), arg("truncated"), arg("final_obs") = py::none())
+        .def("observe", &PyBatch::observe, arg("obs"))
+        .def("get_state", &PyBatch::get_state)
+        .def("set_state", &PyBatch::set_state, arg("state"))
+        .def("statistics", [](const py::object& self) {
+            return PyBatch::statistics(self, self.cast<typename Class::type&>());
+        })
+        .def("close", &PyBatch::close);
 }
 
 py::tuple philox_words(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, uint32_t k0,
@@ -409,22 +521,17 @@ PYBIND11_MODULE(_native, module) {
                "The instruction set in use: baseline, avx2 or avx512.");
     module.def("philox4x32", &philox_words, arg("c0"), arg("c1"), arg("c2"), arg("c3"), arg("k0"),
                arg("k1"), "Four random words, for tests.");
-    py::class_<PyBatch>(module, "TMazeBatch")
-        .def(py::init(&make_batch), py::kw_only(), arg("num_envs"), arg("junction"),
+    py::class_<PyTMazeBatch> tmaze(module, "TMazeBatch");
+    tmaze
+        .def(py::init(&make_tmaze_batch), py::kw_only(), arg("num_envs"), arg("junction"),
              arg("oracle_length"), arg("episode_length"), arg("goal_reward"), arg("penalty"),
              arg("distract_reward"), arg("view"), arg("add_timestep"), arg("rule"), arg("mode"),
              arg("num_threads"), arg("least_per_thread") = 4096, arg("isa") = "auto")
-        .def("reset", &PyBatch::reset, arg("obs"), arg("mask") = py::none(),
-             arg("goals") = py::none(), arg("stagger") = false, arg("keys") = py::none(),
-             arg("indices") = py::none(), arg("seed_mask") = py::none())
-        .def("step", &PyBatch::step, arg("actions"), arg("obs"), arg("reward"), arg("terminated"),
-             arg("truncated"), arg("final_obs") = py::none())
-        .def("unroll", &PyBatch::unroll, arg("actions"), arg("obs"), arg("reward"),
-             arg("terminated"), arg("truncated"), arg("final_obs") = py::none())
-        .def("observe", &PyBatch::observe, arg("obs"))
-        .def("get_state", &PyBatch::get_state)
-        .def("set_state", &PyBatch::set_state, arg("state"))
-        .def("positions", &PyBatch::positions)
-        .def("statistics", &PyBatch::statistics)
-        .def("close", &PyBatch::close);
+        .def("positions", &PyTMazeBatch::positions);
+    define_calls(tmaze, "goals");
+    py::class_<PyBatch> plain(module, "PlainBatch");
+    plain.def(py::init(&make_plain_batch), py::kw_only(), arg("task"), arg("options"),
+              arg("obs_shape"), arg("bytes"), arg("context_bytes"), arg("state_bytes"),
+              arg("num_envs"), arg("mode"), arg("num_threads"), arg("least_per_thread") = 4096);
+    define_calls(plain, "context");
 }

@@ -1,25 +1,18 @@
 #include "tmaze_batch.hpp"
 
+#include <atomic>
 #include <cstring>
 #include <stdexcept>
+#include <string>
 #include <utility>
+
+#include "staggered.hpp"
 
 namespace fastmaze {
 namespace {
 
-// Envs per block: the block's arrays stay in the first-level cache while episodes end and start.
-constexpr int64_t kBlock = 1024;
 // Envs whose episodes start together, with their draws vectorised.
 constexpr int64_t kGroup = 64;
-// Bounds of a thread's part are multiples of a cache line of bytes.
-constexpr int64_t kGrain = 64;
-constexpr uint32_t kNeverReset = 0xFFFFFFFFu;
-
-int64_t block_size(int64_t begin, int64_t end) {
-    return end - begin < kBlock ? end - begin : kBlock;
-}
-
-bool selected(const uint8_t* mask, int64_t env) { return mask == nullptr || mask[env] != 0; }
 
 // Checks n actions from `offset` on and copies them to bytes.
 bool narrow(const Kernels& kernels, Actions actions, int64_t offset, uint8_t* narrowed,
@@ -74,10 +67,7 @@ TMazeBatch::TMazeBatch(const BatchConfig& config)
     arrays_.t.assign(n, config.options.episode_length);
     arrays_.flags.assign(n, fresh_flags(config.options.oracle_length, -1));
     point_lanes();
-    statistics_.episode_return.resize(n);
-    statistics_.length.resize(n);
-    statistics_.success.resize(n);
-    statistics_.cue_seen.resize(n);
+    statistics_.resize(n);
     narrowed_.resize(n);
 }
 
@@ -92,8 +82,9 @@ void TMazeBatch::release() {
     narrowed_ = std::vector<uint8_t>();
 }
 
-void TMazeBatch::reset(float* obs, const Reset& request) {
-    const int8_t* goals = request.goals;
+void TMazeBatch::reset(void* rows, const Reset& request) {
+    float* obs = static_cast<float*>(rows);
+    const int8_t* goals = static_cast<const int8_t*>(request.context);
     for (int64_t i = 0; goals != nullptr && i < config_.num_envs; ++i) {
         if (goals[i] < -1 || goals[i] > 1) {
             throw std::invalid_argument("goals: expected -1, 0 or +1, got " +
@@ -190,17 +181,18 @@ void TMazeBatch::unroll(Actions actions, int64_t steps, const StepOutputs& out) 
     if (config_.mode == Autoreset::kDisabled) count_waiting();
 }
 
-void TMazeBatch::observe(float* obs) const {
+void TMazeBatch::observe(void* obs) const {
     if (never_reset_ > 0) throw std::logic_error("observe: call reset first");
-    observe_(config_.options, lanes_, obs, config_.num_envs);
+    observe_(config_.options, lanes_, static_cast<float*>(obs), config_.num_envs);
 }
 
 // Steps envs [env, env + n), whose outputs start at row `at`; returns how many finished.
 int64_t TMazeBatch::step_block(const uint8_t* actions, const StepOutputs& out, int64_t at,
                                int64_t n, int64_t env) {
-    const StepOutputs block{out.obs + at * obs_dim_, out.reward + at, out.terminated + at,
-                            out.truncated + at,
-                            out.final_obs ? out.final_obs + at * obs_dim_ : nullptr};
+    float* final_obs = static_cast<float*>(out.final_obs);
+    const Rows block{static_cast<float*>(out.obs) + at * obs_dim_, out.reward + at,
+                     out.terminated + at, out.truncated + at,
+                     final_obs ? final_obs + at * obs_dim_ : nullptr};
     const int32_t last = step_(config_.options, lanes_ + env, actions, block.obs, block.reward,
                                block.terminated, n);
     std::memset(block.truncated, 0, static_cast<size_t>(n));
@@ -208,7 +200,7 @@ int64_t TMazeBatch::step_block(const uint8_t* actions, const StepOutputs& out, i
 }
 
 // Ends and starts the episodes of a block in which some env's clock has run out.
-int64_t TMazeBatch::finish_block(const StepOutputs& block, int64_t n, int64_t env) {
+int64_t TMazeBatch::finish_block(const Rows& block, int64_t n, int64_t env) {
     int64_t restart[kGroup] = {}, num_restarts = 0, finished = 0;
     const auto flush = [&] {
         restart_episodes(block, restart, num_restarts, env);
@@ -239,7 +231,7 @@ int64_t TMazeBatch::finish_block(const StepOutputs& block, int64_t n, int64_t en
 }
 
 // Starts episodes in `n` envs of the block that begins at `env` and writes what they show.
-void TMazeBatch::restart_episodes(const StepOutputs& block, const int64_t* envs, int64_t n,
+void TMazeBatch::restart_episodes(const Rows& block, const int64_t* envs, int64_t n,
                                   int64_t env) {
     begin_episodes(envs, n, nullptr, false);
     for (int64_t k = 0; k < n; ++k) {

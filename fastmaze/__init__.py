@@ -15,20 +15,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastmaze.envs.registration import register_envs
-from fastmaze.specs import TASKS, TMazeSpec, make_spec
+from fastmaze.specs import TASKS, TaskSpec, TMazeSpec, make_spec
 
 if TYPE_CHECKING:
     from fastmaze.envs.device import DeviceTMaze, make_device
-    from fastmaze.envs.single import TMazeEnv, make
+    from fastmaze.envs.single import FastMazeEnv, TMazeEnv, make
     from fastmaze.envs.trajectory import Trajectory
     from fastmaze.envs.vector import FastMazeVectorEnv, make_vec
 
 __all__ = [
     "TASKS",
     "DeviceTMaze",
+    "FastMazeEnv",
     "FastMazeVectorEnv",
     "TMazeEnv",
     "TMazeSpec",
+    "TaskSpec",
     "Trajectory",
     "__version__",
     "make",
@@ -39,6 +41,7 @@ __all__ = [
 
 _LAZY = {
     "DeviceTMaze": "fastmaze.envs.device",
+    "FastMazeEnv": "fastmaze.envs.single",
     "FastMazeVectorEnv": "fastmaze.envs.vector",
     "TMazeEnv": "fastmaze.envs.single",
     "Trajectory": "fastmaze.envs.trajectory",

@@ -1,3 +1,5 @@
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -60,6 +62,62 @@ class TMazeBatch:
     def get_state(self) -> npt.NDArray[np.uint8]: ...
     def set_state(self, state: Array) -> None: ...
     def positions(self) -> npt.NDArray[np.int32]: ...
+    def statistics(
+        self,
+    ) -> tuple[
+        npt.NDArray[np.float64],
+        npt.NDArray[np.int64],
+        npt.NDArray[np.bool_],
+        npt.NDArray[np.bool_],
+    ]: ...
+    def close(self) -> None: ...
+
+class PlainBatch:
+    def __init__(
+        self,
+        *,
+        task: str,
+        options: Mapping[str, float],
+        obs_shape: Sequence[int],
+        bytes: bool,
+        context_bytes: int,
+        state_bytes: int,
+        num_envs: int,
+        mode: int,
+        num_threads: int,
+        least_per_thread: int = 4096,
+    ) -> None: ...
+    def reset(
+        self,
+        obs: Array,
+        mask: Array | None = None,
+        context: Array | None = None,
+        stagger: bool = False,
+        keys: Array | None = None,
+        indices: Array | None = None,
+        seed_mask: Array | None = None,
+    ) -> None: ...
+    def step(
+        self,
+        actions: Array,
+        obs: Array,
+        reward: Array,
+        terminated: Array,
+        truncated: Array,
+        final_obs: Array | None = None,
+    ) -> int: ...
+    def unroll(
+        self,
+        actions: Array,
+        obs: Array,
+        reward: Array,
+        terminated: Array,
+        truncated: Array,
+        final_obs: Array | None = None,
+    ) -> None: ...
+    def observe(self, obs: Array) -> None: ...
+    def get_state(self) -> npt.NDArray[np.uint8]: ...
+    def set_state(self, state: Array) -> None: ...
     def statistics(
         self,
     ) -> tuple[

@@ -13,7 +13,7 @@ import numpy as np
 
 from fastmaze.envs.backends import BACKENDS, make_backend
 from fastmaze.envs.backends.base import Array
-from fastmaze.specs import make_spec
+from fastmaze.specs import TASKS, make_spec
 
 PACKAGES: Final = {
     "numpy": None,
@@ -91,13 +91,19 @@ def _versions() -> dict[str, str | None]:
 
 
 def _try_backend(name: str) -> dict[str, Any]:
-    """Plays 64 steps in 32 mazes and compares them with the specification envs."""
-    try:
-        same = all(map(np.array_equal, _play(name), _play("reference")))
-    except Exception as error:  # whatever is wrong with it is the finding
-        return {"works": False, "detail": f"{type(error).__name__}: {error}"}
-    if not same:
-        return {"works": False, "detail": "its steps differ from the specification's"}
+    """Plays 64 steps in 32 copies of a task of each family; compares with specification envs."""
+    # One task of each family, the last in the registry.
+    tasks = {task.spec.family: key for key, task in TASKS.items() if name in task.family.backends}
+    for task in tasks.values():
+        try:
+            same = all(map(np.array_equal, _play(name, task), _play("reference", task)))
+        except Exception as error:  # whatever is wrong with it is the finding
+            return {"works": False, "detail": f"{type(error).__name__}: {error}"}
+        if not same:
+            return {
+                "works": False,
+                "detail": f"its steps in {task} differ from the specification's",
+            }
     if name == "native":
         from fastmaze._native import isa, usable_isas
 
@@ -106,22 +112,22 @@ def _try_backend(name: str) -> dict[str, Any]:
     return {"works": True, "detail": what}
 
 
-def _play(name: str) -> list[Array]:
+def _play(name: str, task: str) -> list[Array]:
     """Observations, rewards and flags of the same random walks, with the named backend.
 
     Without the façade: a backend works with older versions of Gymnasium, too.
     """
-    spec, num_envs, num_steps = make_spec("ActiveTMaze", length=5), 32, 64
+    spec, num_envs, num_steps = make_spec(task), 32, 64
     backend = make_backend(name, spec, num_envs, "NextStep")
     try:
         backend.reset(
-            np.empty((num_envs, spec.obs_dim), np.float32),
+            np.empty((num_envs, *spec.obs_shape), spec.obs_dtype),
             keys=np.zeros(num_envs, np.uint64),
             indices=np.arange(num_envs, dtype=np.uint32),
         )
         shape = (num_steps, num_envs)
-        actions = np.random.default_rng(0).integers(0, 4, shape)
-        obs = np.empty((*shape, spec.obs_dim), np.float32)
+        actions = np.random.default_rng(0).integers(0, spec.num_actions, shape)
+        obs = np.empty((*shape, *spec.obs_shape), spec.obs_dtype)
         reward = np.empty(shape, np.float32)
         terminated, truncated = np.empty((2, *shape), np.bool_)
         backend.unroll(actions, obs, reward, terminated, truncated)

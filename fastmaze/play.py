@@ -26,8 +26,8 @@ from fastmaze.envs.rendering import (
     text_width,
 )
 from fastmaze.envs.single import TMazeEnv
-from fastmaze.reference.tmaze import Episode
-from fastmaze.specs import TMazeSpec
+from fastmaze.reference.base import Episode
+from fastmaze.specs import TMazeSpec, make_tmaze_spec
 from fastmaze.terminal import Screen, is_interactive, keyboard
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def play(task: str, *, seed: int | None = None, **task_options: Any) -> int:
     Returns:
         The exit status, 0.
     """
+    make_tmaze_spec("play", task, **task_options)  # refuses the other tasks
     env = TMazeEnv(task, **task_options)
     read = keyboard if is_interactive(sys.stdin) else _lines
     with read(sys.stdin) as keys, Screen(sys.stdout) as screen:

@@ -32,8 +32,18 @@ hypothesis.settings.load_profile("fastmaze")
 @pytest.fixture(scope="session")
 def parity_files() -> list[Path]:
     """The recorded T-Maze episodes; their absence is a failure in CI, a skip elsewhere."""
-    files = sorted(PARITY.glob("tmaze_*.npz"))
+    return recorded("tmaze_*.npz", 50)
+
+
+@pytest.fixture(scope="session")
+def pixel_parity_files() -> list[Path]:
+    """The recorded episodes of the pixel grid-worlds; absent, as the T-Maze's."""
+    return recorded("visual_match_*.npz", 3) + recorded("key_to_door_*.npz", 3)
+
+
+def recorded(pattern: str, wanted: int) -> list[Path]:
+    files = sorted(PARITY.glob(pattern))
     if not files and "CI" not in os.environ:
         pytest.skip(f"no recorded episodes in {PARITY}")
-    assert len(files) == 50, f"expected 50 recorded T-Maze configurations in {PARITY}"
+    assert len(files) >= wanted, f"expected {wanted} files {pattern} in {PARITY}"
     return files

@@ -90,6 +90,8 @@ def test_help_of_each_command(
         (["evaluate", "{tmp}", "--attention", "{tmp}/x.png", "--lengths", "5", "6"], "--attention"),
         (["play", "TMazes"], "TMaze"),
         (["play", "PassiveTMaze", "--length", "0"], "length"),
+        (["play", "KeyToDoor"], "play supports ('PassiveTMaze', 'ActiveTMaze', 'TMaze')"),
+        (["train", "--task", "KeyToDoor"], "the trainer supports ('PassiveTMaze', 'ActiveTMaze'"),
         (["play", "TMaze", "--task-options", "penalty", "1"], "penalty"),
         (["play", "--run", "{tmp}/none"], "none"),
         (["play", "--run", "{tmp}", "--fps", "-1"], "fps"),

@@ -20,7 +20,7 @@ from fastmaze.bench.contenders import Make, Step, Unavailable
 from fastmaze.bench.machine import describe
 from fastmaze.envs.backends.validation import LARGEST, check_count
 from fastmaze.results import check_json_path, write_json
-from fastmaze.specs import TMazeSpec, check_integer, check_real, make_spec
+from fastmaze.specs import TMazeSpec, check_integer, check_real, make_tmaze_spec
 
 _TASKS: Final = ("PassiveTMaze", "ActiveTMaze")
 """What the NumPy baseline covers."""
@@ -55,7 +55,7 @@ class BenchConfig:
     def __post_init__(self) -> None:
         if self.task not in _TASKS:
             raise ValueError(f"task: expected one of {_TASKS}, got {self.task!r}")
-        make_spec(self.task, length=self.length)
+        make_tmaze_spec("bench envs", self.task, length=self.length)
         if not isinstance(self.num_envs, tuple) or not self.num_envs:
             raise ValueError(
                 f"num_envs: expected a tuple of at least one batch size, got {self.num_envs!r}"
@@ -118,7 +118,7 @@ def rows(config: BenchConfig) -> list[Row]:
 def run(config: BenchConfig) -> dict[str, Any]:
     """Measures, prints a table for each batch size, and returns (and writes) all figures."""
     check_json_path(config.json)
-    spec = make_spec(config.task, length=config.length)
+    spec = make_tmaze_spec("bench envs", config.task, length=config.length)
     head = describe()
     print(f"{head['cpu']}, {head['cores']} cores, {head['isa']}, commit {head['commit']}")
     print(

@@ -24,7 +24,7 @@ from fastmaze.envs.backends.device import DeviceBackend
 from fastmaze.envs.backends.device_core import Impl
 from fastmaze.envs.backends.native import NativeBackend
 from fastmaze.envs.device import DeviceTMaze
-from fastmaze.specs import NUM_ACTIONS, TMazeSpec, make_spec
+from fastmaze.specs import NUM_ACTIONS, TMazeSpec, make_tmaze_spec
 from fastmaze.training import TrainConfig
 from fastmaze.training.device_rollout import DeviceCollector
 from fastmaze.training.network import build_network
@@ -92,10 +92,10 @@ def cases(reduced: bool) -> Iterator[Case]:
         {"oracle_length": 2, "penalty": -0.2, "penalty_rule": "action", "goal_reward": 2.5},
     )
     for mode, more in itertools.product(MODES, options):
-        spec = make_spec("TMaze", corridor_length=4, episode_length=11, **more)
+        spec = make_tmaze_spec("gpu-check", "TMaze", corridor_length=4, episode_length=11, **more)
         yield Case(spec, mode, many, 4 if reduced else 60)
     length = 20 if reduced else 10_000
-    spec = make_spec("ActiveTMaze", length=length)
+    spec = make_tmaze_spec("gpu-check", "ActiveTMaze", length=length)
     yield Case(spec, "Disabled", 3 if reduced else 64, spec.episode_length, stagger=False)
 
 
@@ -171,7 +171,7 @@ def check_rollout(model: str, device: torch.device) -> list[str]:
 
 def time_steps(num_envs: int, impl: Impl, device: torch.device) -> dict[str, Any]:
     """Steps a second of the paper's task, episodes ending and beginning all the time."""
-    spec = make_spec("PassiveTMaze", length=1000)
+    spec = make_tmaze_spec("gpu-check", "PassiveTMaze", length=1000)
     envs = DeviceTMaze(spec, num_envs=num_envs, device=device, stagger=True, impl=impl)
     envs.reset(seed=0)
     generator = torch.Generator(device).manual_seed(0)

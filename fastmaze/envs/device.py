@@ -29,7 +29,6 @@ from fastmaze.envs.backends.base import Array, Mode
 from fastmaze.envs.backends.device import pack_state, unpack_state
 from fastmaze.envs.backends.device_core import ACTION_DTYPES, DeviceCore, DeviceStatistics, Impl
 from fastmaze.envs.backends.errors import Closed, NotReady
-from fastmaze.envs.backends.state import NEVER_RESET
 from fastmaze.envs.seeding import (
     Streams,
     fill_streams,
@@ -37,7 +36,8 @@ from fastmaze.envs.seeding import (
     population_streams,
     seed_streams,
 )
-from fastmaze.specs import TMazeSpec, check_boolean, make_spec
+from fastmaze.reference.base import NEVER_RESET
+from fastmaze.specs import TMazeSpec, check_boolean, make_tmaze_spec
 
 
 class TensorStep(NamedTuple):
@@ -83,7 +83,7 @@ def make_device(
         ImportError: torch is missing, or Triton was asked for and is.
     """
     return DeviceTMaze(
-        make_spec(task, **task_options),
+        make_tmaze_spec("make_device", task, **task_options),
         num_envs=num_envs,
         device=device,
         env_offset=env_offset,

@@ -1,4 +1,4 @@
-"""The options of `reset`, checked: which goals, and which envs of a population."""
+"""The options of `reset`, checked: what not to draw, and which envs of a population."""
 
 from __future__ import annotations
 
@@ -8,44 +8,50 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmaze.envs.backends.base import Array
-from fastmaze.specs import check_integer
+from fastmaze.specs import TaskSpec, check_integer
 
 
-def parse_single_options(options: dict[str, Any] | None) -> int | None:
-    """The goal, -1 or +1, that the options of a single env ask for; None for a draw.
+def parse_single_options(spec: TaskSpec, options: dict[str, Any] | None) -> Any:
+    """What the options of a single env ask its specification env to set; None for a draw.
 
     Raises:
-        ValueError: an unknown option, or another number.
-        TypeError: not an integer, or the options are no dict.
+        ValueError: an unknown option, or a value that no episode can begin with.
+        TypeError: a value of the wrong type, or the options are no dict.
     """
-    _check_names(options, ("goal_y",))
-    goal_y = options.get("goal_y") if options else None
-    if goal_y is None:
+    known = spec.reset_option
+    _check_names(options, () if known is None else (known,))
+    value = options.get(known) if options and known else None
+    if value is None:
         return None
-    goal_y = check_integer("options['goal_y']", goal_y)
+    if known != "goal_y":
+        return spec.encode_context(f"options['{known}']", value)
+    goal_y = check_integer("options['goal_y']", value)
     if goal_y not in (-1, 1):
         raise ValueError(f"options['goal_y']: expected -1 or +1, got {goal_y}")
     return goal_y
 
 
 def parse_vector_options(
-    options: dict[str, Any] | None, num_envs: int
-) -> tuple[npt.NDArray[np.bool_] | None, npt.NDArray[np.int8] | None]:
-    """(mask bool [N] or None for all, goals int8 [N] or None for draws) of a population.
+    spec: TaskSpec, options: dict[str, Any] | None, num_envs: int
+) -> tuple[npt.NDArray[np.bool_] | None, Array | None]:
+    """(mask bool [N] or None for all, context as `Backend.reset` takes it) of a population.
 
     Raises:
         ValueError: an unknown option, a wrong shape or value, or a mask of no env.
         TypeError: a wrong dtype, or the options are no dict.
     """
-    _check_names(options, ("goal_y", "reset_mask"))
+    known = spec.reset_option
+    _check_names(options, ("reset_mask",) if known is None else (known, "reset_mask"))
     if not options:
         return None, None
-    mask, goals = options.get("reset_mask"), options.get("goal_y")
+    mask, value = options.get("reset_mask"), options.get(known) if known else None
     if mask is not None:
         mask = _check_mask(mask, num_envs)
-    if goals is not None:
-        goals = _check_goals(goals, mask, num_envs)
-    return mask, goals
+    if value is None:
+        return mask, None
+    if known == "goal_y":
+        return mask, _check_goals(value, mask, num_envs)
+    return mask, _encode_contexts(spec, value, mask, num_envs)
 
 
 def _check_names(options: dict[str, Any] | None, known: tuple[str, ...]) -> None:
@@ -89,3 +95,19 @@ def _check_goals(goals: Any, mask: Array | None, num_envs: int) -> npt.NDArray[n
     if mask is not None:
         array = np.where(mask, array, 0)
     return array.astype(np.int8)
+
+
+def _encode_contexts(
+    spec: TaskSpec, value: Any, mask: Array | None, num_envs: int
+) -> npt.NDArray[np.uint8]:
+    """Contexts as uint8 [N, context_size], zeros for envs that draw: None, or outside the mask."""
+    name = f"options['{spec.reset_option}']"
+    if isinstance(value, (str, bytes)) or not isinstance(value, (list, tuple, np.ndarray)):
+        raise TypeError(f"{name}: expected a list of one per env, got {type(value).__name__}")
+    if len(value) != num_envs:
+        raise ValueError(f"{name}: expected {num_envs}, one per env, got {len(value)}")
+    rows = np.zeros((num_envs, spec.context_size), np.uint8)
+    for i, entry in enumerate(value):
+        if entry is not None and (mask is None or mask[i]):
+            rows[i] = spec.encode_context(f"{name}[{i}]", entry)
+    return rows

@@ -25,7 +25,7 @@ def register_envs() -> None:
         if env_id(task) not in registry:
             register(
                 id=env_id(task),
-                entry_point="fastmaze.envs.single:TMazeEnv",
+                entry_point="fastmaze.envs.single:FastMazeEnv",
                 vector_entry_point="fastmaze.envs.vector:make_vec",
                 kwargs={"task": task},
             )

@@ -24,6 +24,7 @@ from typing import Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from fastmaze.reference.tmaze import TMaze
 from fastmaze.specs import TMazeSpec
 
 RENDER_MODES: Final = ("ansi", "rgb_array")
@@ -77,7 +78,7 @@ def check_render_mode(mode: str | None) -> str | None:
 
 
 class Renderer:
-    """Draws the scenes of one task.
+    """Draws the scenes of one T-Maze.
 
     Args:
         spec: the task.
@@ -95,6 +96,19 @@ class Renderer:
         if self._painter is None:
             return draw_text(self._spec, scene)
         return self._painter.draw(scene)
+
+
+class TMazeRenderer:
+    """Draws T-Mazes from their specification envs; arguments as for `Renderer`."""
+
+    def __init__(self, spec: TMazeSpec, mode: str) -> None:
+        self._spec, self._renderer = spec, Renderer(spec, mode)
+
+    def frame(self, maze: TMaze) -> Frame:
+        """The picture of a maze in its present state."""
+        position = (maze.x, maze.y, maze.t, maze.goal_y)
+        scene = Scene.from_observation(self._spec, position, maze.observation().tolist())
+        return self._renderer.frame(scene)
 
 
 def visible_columns(spec: TMazeSpec, x: int, max_columns: int = MAX_COLUMNS) -> list[int]:

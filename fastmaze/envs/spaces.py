@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-import numpy.typing as npt
-from gymnasium.spaces import Box, Discrete, Space
+from gymnasium.spaces import Box, Discrete
 
-from fastmaze.specs import NUM_ACTIONS, TMazeSpec
-
-
-def observation_space(spec: TMazeSpec) -> Space[npt.NDArray[np.float32]]:
-    """Box [D] of float32, with bounds that hold the values that really occur."""
-    low, high = np.array(spec.obs_low, np.float32), np.array(spec.obs_high, np.float32)
-    return Box(low, high, dtype=np.float32)
+from fastmaze.specs import TaskSpec
 
 
-def action_space() -> Discrete:
-    """0 right, 1 up, 2 left, 3 down."""
-    return Discrete(NUM_ACTIONS)
+def observation_space(spec: TaskSpec) -> Box:
+    """Box of the spec's shape and dtype, with bounds that hold the values that really occur."""
+    dtype: Any = np.dtype(spec.obs_dtype).type
+    low, high = (
+        np.full(spec.obs_shape, np.array(bound, dtype)) for bound in (spec.obs_low, spec.obs_high)
+    )
+    return Box(low, high, dtype=dtype)
+
+
+def action_space(spec: TaskSpec) -> Discrete:
+    """0, 1, … as `spec.action_names` tells."""
+    return Discrete(spec.num_actions)

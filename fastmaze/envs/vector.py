@@ -18,11 +18,12 @@ from gymnasium.vector.utils import batch_space
 from fastmaze.envs.backends import make_backend
 from fastmaze.envs.backends.base import Array, Backend, EpisodeStatistics, Mode
 from fastmaze.envs.backends.errors import Closed, NotReady
+from fastmaze.envs.backends.state import row_of, split_arrays, strip_header
 from fastmaze.envs.backends.validation import check_count
 from fastmaze.envs.infos import episode_info
 from fastmaze.envs.options import parse_vector_options
 from fastmaze.envs.refusals import raise_closed, raise_refused
-from fastmaze.envs.rendering import RENDER_MODES, Frame, Renderer, Scene, check_render_mode
+from fastmaze.envs.rendering import RENDER_MODES, Frame, check_render_mode
 from fastmaze.envs.seeding import (
     check_seed,
     fill_streams,
@@ -33,7 +34,7 @@ from fastmaze.envs.seeding import (
 )
 from fastmaze.envs.spaces import action_space, observation_space
 from fastmaze.envs.trajectory import Trajectory, new_trajectory
-from fastmaze.specs import TMazeSpec, check_boolean, make_spec
+from fastmaze.specs import FAMILIES, TaskSpec, check_boolean, make_spec
 
 try:
     from gymnasium.vector import AutoresetMode
@@ -65,11 +66,11 @@ def make_vec(
     """Makes `num_envs` copies of a task that step together.
 
     Args:
-        task: "PassiveTMaze", "ActiveTMaze" or "TMaze"; see `fastmaze.TASKS`.
+        task: its name, e.g. "PassiveTMaze"; see `fastmaze.TASKS`.
         num_envs: N, number of copies.
-        backend: "native", "numba", "device" or "reference"; the same seeds and actions give the
-            same bits. "device" computes with torch and copies to NumPy and back at every step;
-            `fastmaze.make_device` gives its tensors.
+        backend: "native", "numba", "device" or "reference", as far as the task has it; the same
+            seeds and actions give the same bits. "device" computes with torch and copies to NumPy
+            and back at every step; `fastmaze.make_device` gives its tensors.
         device: where backend "device" computes, e.g. "cuda" or "cpu"; None is the first GPU, or
             the CPU where there is none.
         num_threads: threads of the backend; results do not depend on it.
@@ -82,7 +83,8 @@ def make_vec(
             the whole population, so that they do not all end on the same step.
         copy: return fresh arrays; False reuses them, so that a step overwrites the last one's.
         render_mode: "ansi" or "rgb_array", for `render`.
-        **task_options: the task's own, e.g. `length=1000`; see `fastmaze.TMazeSpec`.
+        **task_options: the task's own, e.g. `length=1000`; see its spec, e.g.
+            `fastmaze.TMazeSpec`.
 
     Raises:
         ValueError: an argument is out of range, or there is no such task, backend or mode.
@@ -104,12 +106,15 @@ def make_vec(
 
 
 class FastMazeVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
-    """`num_envs` copies of one maze; `make_vec` explains the arguments.
+    """`num_envs` copies of one task; `make_vec` explains the arguments.
 
     At the end of an episode `info` (in mode SameStep `info["final_info"]`) holds
-    "episode_return" (float64 [N]), "episode_length" (int64 [N]), "success" (bool [N], ended in the
-    goal cell) and "cue_seen" (bool [N], visited the oracle), each with a mask of the envs that
-    ended, under its name with `_` in front.
+    "episode_return" (float64 [N]), "episode_length" (int64 [N]), "success" (bool [N], in a T-Maze:
+    ended in the goal cell) and the task's own flag (bool [N], in a T-Maze "cue_seen": visited the
+    oracle), each with a mask of the envs that ended, under its name with `_` in front.
+
+    Below, "obs" stands for arrays [N, *task_spec.obs_shape] of dtype `task_spec.obs_dtype`, for
+    T-Mazes float32 [N, D].
 
     Pickles and deep copies go on bit for bit, but begin with `statistics` of zeros.
 
@@ -123,7 +128,7 @@ class FastMazeVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
 
     def __init__(
         self,
-        task_spec: TMazeSpec,
+        task_spec: Any,
         *,
         num_envs: int = 1,
         backend: str = "native",
@@ -135,12 +140,12 @@ class FastMazeVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         copy: bool = True,
         render_mode: str | None = None,
     ) -> None:
-        if not isinstance(task_spec, TMazeSpec):
+        if not isinstance(task_spec, TaskSpec):
             raise TypeError(
-                "task_spec: expected a TMazeSpec (make_vec takes the name of a task), "
-                f"got {task_spec!r} ({type(task_spec).__name__})"
+                "task_spec: expected a TMazeSpec or another task's spec (make_vec takes the name "
+                f"of a task), got {task_spec!r} ({type(task_spec).__name__})"
             )
-        self.task_spec = task_spec
+        self.task_spec: Any = task_spec
         self.render_mode = check_render_mode(render_mode)
         try:
             self.autoreset_mode = AutoresetMode(autoreset_mode)
@@ -151,7 +156,8 @@ class FastMazeVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
             ) from error
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
         self.num_envs = check_count("num_envs", num_envs)
-        self._obs_shape = (self.num_envs, task_spec.obs_dim)
+        self._obs_shape = (self.num_envs, *task_spec.obs_shape)
+        self._obs_dtype = np.dtype(task_spec.obs_dtype)
         self._num_threads, self._device = check_count("num_threads", num_threads), device
         self._indices = population_indices(env_offset, self.num_envs)
         self._stagger = check_boolean("stagger", stagger)
@@ -159,7 +165,7 @@ class FastMazeVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         self._was_reset = False
 
         self.single_observation_space = observation_space(task_spec)
-        self.single_action_space = action_space()
+        self.single_action_space = action_space(task_spec)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self._attach(backend)
@@ -179,7 +185,7 @@ class FastMazeVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         self._step: Callable[..., int] = self.backend.step
         self._buffers = self._new_buffers()
         self._final_obs = np.zeros_like(self._buffers[0]) if mode == "SameStep" else None
-        self._renderer: Renderer | None = None
+        self._renderer: Any = None
 
     def reset(
         self,
@@ -193,12 +199,13 @@ class FastMazeVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
             seed: an integer, 0 to 2**64 - 1, seeds the whole population, each env by its global
                 index; a list seeds env i as a single env with seed `seed[i]`, and leaves envs with
                 None their stream; None goes on (at the first reset: from a random seed).
-            options: "goal_y", int [N] or one int: the goals, -1 or +1, instead of draws;
-                "reset_mask", bool [N]: the envs to reset, at least one; the others stay as they
-                are.
+            options: "reset_mask", bool [N]: the envs to reset, at least one; the others stay as
+                they are; and the task's own `reset_option`, in place of draws. T-Mazes: "goal_y",
+                int [N] or one int, the goals, -1 or +1. Pixel worlds: "context", a list of one
+                dict (or None) per env, see `fastmaze.specs.pixel_worlds`.
 
         Returns:
-            Present observations of all envs, float32 [N, D], and an empty info.
+            Present obs of all envs, and an empty info.
 
         Raises:
             ValueError: a wrong shape or value, or an unknown option.
@@ -208,7 +215,7 @@ class FastMazeVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         """
         if self.closed:
             raise_closed()
-        mask, goals = parse_vector_options(options, self.num_envs)
+        mask, context = parse_vector_options(self.task_spec, options, self.num_envs)
         if mask is not None and not self._was_reset and not mask.all():
             raise ResetNeeded("reset: the first reset must reset every env; leave out reset_mask")
         streams = seed_streams(seed, self._indices)
@@ -218,7 +225,7 @@ class FastMazeVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
             streams = fill_streams(streams, population_streams(drawn, self._indices))
         obs = self._new_buffers()[0] if self._copy else self._buffers[0]
         self.backend.reset(
-            obs, mask, goals, self._stagger and mask is None, *(streams or (None, None, None))
+            obs, mask, context, self._stagger and mask is None, *(streams or (None, None, None))
         )
         if seed is not None and not is_per_env(seed):
             super().reset(seed=check_seed("seed", seed))
@@ -229,12 +236,13 @@ class FastMazeVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         """Steps every env once.
 
         Args:
-            actions: int64, int32, int8 or uint8 [N], each 0 right, 1 up, 2 left or 3 down.
+            actions: int64, int32, int8 or uint8 [N], each as `task_spec.action_names` tells: in a
+                T-Maze 0 right, 1 up, 2 left or 3 down.
 
         Returns:
-            obs float32 [N, D], reward float32 [N], terminated bool [N], truncated bool [N] (always
+            obs, reward float32 [N], terminated bool [N], truncated bool [N] (always
             False), and info, which is empty unless an episode ended. In mode SameStep the ended
-            envs' last observations are in `info["final_obs"]`, float32 [N, D].
+            envs' last observations are in `info["final_obs"]`.
 
         Raises:
             ValueError: a wrong shape or value; no env has moved.
@@ -250,7 +258,8 @@ class FastMazeVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         except (NotReady, Closed) as error:
             raise_refused(error)
         if num_ended:
-            return *buffers, episode_info(self.statistics, buffers[2], self._final_obs)
+            names = self.task_spec.info_names
+            return *buffers, episode_info(names, self.statistics, buffers[2], self._final_obs)
         return *buffers, {}
 
     def step_into(
@@ -266,11 +275,11 @@ class FastMazeVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
 
         Args:
             actions: as for `step`.
-            obs: float32 [N, D], written.
+            obs: written.
             reward: float32 [N], written.
             terminated: bool [N], written.
             truncated: bool [N], written.
-            final_obs: float32 [N, D], written where `terminated`, in mode SameStep only.
+            final_obs: as obs, written where `terminated`, in mode SameStep only.
 
         Returns:
             How many episodes ended; `statistics` tells how.
@@ -301,7 +310,7 @@ class FastMazeVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
                 f"actions: expected shape (steps, {self.num_envs}), got {actions.shape}"
             )
         trajectory = new_trajectory(
-            len(actions), *self._obs_shape, with_final_obs=self._final_obs is not None
+            len(actions), self.num_envs, self.task_spec, with_final_obs=self._final_obs is not None
         )
         try:
             self.backend.unroll(actions, *trajectory)
@@ -351,15 +360,18 @@ class FastMazeVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
             raise_closed()
         if not self._was_reset:
             raise ResetNeeded("render: call reset first")
+        spec, family = self.task_spec, FAMILIES[self.task_spec.family]
         if self._renderer is None:
-            self._renderer = Renderer(self.task_spec, self.render_mode)
-        obs = np.empty_like(self._buffers[0])
-        self.backend.observe(obs)
-        positions = self.backend.positions()
-        return tuple(
-            self._renderer.frame(Scene.from_observation(self.task_spec, position, row))
-            for position, row in zip(positions.tolist(), obs.tolist(), strict=True)
-        )
+            self._renderer = family.load("renderer")(spec, self.render_mode)
+        mode: Mode = self.autoreset_mode.value
+        saved = strip_header(self.backend.get_state(), spec, self.num_envs, mode)
+        arrays = split_arrays(saved, spec, self.num_envs)
+        # Specification envs in the same state know all that a picture shows.
+        env, frames = family.load("reference")(spec), []
+        for i in range(self.num_envs):
+            env.load(row_of(arrays, i))
+            frames.append(self._renderer.frame(env))
+        return tuple(frames)
 
     def close_extras(self, **kwargs: Any) -> None:
         """Closes the backend; `close` calls it once."""
@@ -393,7 +405,7 @@ class FastMazeVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         """Uninitialised obs, reward, terminated, truncated."""
         n = self.num_envs
         return (
-            np.empty(self._obs_shape, _FLOAT32),
+            np.empty(self._obs_shape, self._obs_dtype),
             np.empty(n, _FLOAT32),
             np.empty(n, _BOOL),
             np.empty(n, _BOOL),

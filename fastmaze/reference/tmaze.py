@@ -15,30 +15,18 @@ FastMaze must equal this one bit for bit; the tests see to it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from fastmaze.reference.base import NEVER_RESET, Episode
 from fastmaze.reference.philox import draw_goal
 from fastmaze.specs import NUM_ACTIONS, TMazeSpec
 
 MOVES = ((1, 0), (0, 1), (-1, 0), (0, -1))
 """(dx, dy) of the actions 0 right, 1 up, 2 left, 3 down."""
-
-
-@dataclass(slots=True)
-class Episode:
-    """What one finished episode amounts to."""
-
-    episode_return: float
-    """Sum of the rewards."""
-    length: int
-    """Steps taken."""
-    success: bool
-    """Ended in the goal cell."""
-    cue_seen: bool
-    """Visited the oracle at any time."""
 
 
 class TMaze:
@@ -95,7 +83,7 @@ class TMaze:
         """
         if not 0 <= action < NUM_ACTIONS:
             raise ValueError(f"action: expected 0, 1, 2 or 3, got {action}")
-        if self.t >= self.spec.episode_length:
+        if self.over:
             raise RuntimeError("step: the episode is over; call reset first")
         self.t += 1
         dx, dy = MOVES[action]
@@ -105,6 +93,11 @@ class TMaze:
         reward = self._reward(action, done)
         self._look()
         return self.observation(), reward, done
+
+    @property
+    def over(self) -> bool:
+        """Whether the episode has ended, or none was started."""
+        return self.t >= self.spec.episode_length
 
     def _is_cell(self, x: int, y: int) -> bool:
         """Whether (x, y) is part of the maze: the corridor, or a goal cell beside the junction."""
@@ -161,11 +154,35 @@ class TMaze:
         )
         return Episode(episode_return, self.t - self.start_t, success, self.oracle_visited)
 
+    def save(self) -> dict[str, int]:
+        """The state by the names of a saved batch's arrays."""
+        if self.episode < 0:
+            # At the start, out of time: what every backend holds before the first reset.
+            x, cue = self.spec.oracle_length, 2 if self.spec.oracle_length == 0 else 0
+            never = {"key": self.seed, "index": 0, "episode": NEVER_RESET, "start": 0}
+            rest = {"t": self.spec.episode_length, "flags": 1 | cue << 3}
+            return {**never, **rest, "x": x, "penalties": 0, "distractions": 0}
+        # The cue: 0 not yet seen, 1 seen before, 2 seen now.
+        cue = int(self.oracle_visited) + int(self.sees_cue)
+        return {
+            "key": self.seed,
+            "index": self.env_index,
+            "episode": self.episode,
+            "start": self.start_t,
+            "x": self.x,
+            "t": self.t,
+            "flags": (self.y + 1) | (self.goal_y == 1) << 2 | cue << 3,
+            "penalties": self.num_penalties,
+            "distractions": self.num_distractions,
+        }
 
-def staggered_start(env_index: int, episode_length: int) -> int:
-    """Clock at which env `env_index` starts when starts are staggered, 0 to episode_length - 1.
-
-    Multiples of the golden ratio, modulo one, fill the unit interval evenly for any number of
-    envs, so episode ends spread evenly too, however a population is split.
-    """
-    return ((env_index * 0x9E3779B9) & 0xFFFFFFFF) * episode_length >> 32
+    def load(self, row: Mapping[str, Any]) -> None:
+        """Goes on from what `save` returned."""
+        self.seed, self.env_index = row["key"], row["index"]
+        self.episode = -1 if row["episode"] == NEVER_RESET else row["episode"]
+        flags = row["flags"]
+        self.y, self.goal_y = (flags & 3) - 1, 1 if flags & 4 else -1
+        self.oracle_visited, self.sees_cue = flags >> 3 != 0, flags >> 3 == 2
+        self.start_t, self.x, self.t = row["start"], row["x"], row["t"]
+        self.num_penalties = row["penalties"]
+        self.num_distractions = row["distractions"]

@@ -13,7 +13,7 @@ from fastmaze.envs.backends.base import Mode
 from fastmaze.envs.backends.native import NativeBackend
 from fastmaze.envs.backends.numba_ import NumbaBackend
 from fastmaze.envs.backends.reference_ import ReferenceBackend
-from fastmaze.specs import TMazeSpec
+from fastmaze.specs import TaskSpec
 
 FAST = (NativeBackend, NumbaBackend)
 ALL = (ReferenceBackend, *FAST)
@@ -66,7 +66,7 @@ class Population:
     def __init__(
         self,
         make: Any,
-        spec: TMazeSpec,
+        spec: TaskSpec,
         num_envs: int,
         mode: Mode = "NextStep",
         *,
@@ -78,8 +78,9 @@ class Population:
     ) -> None:
         n = num_envs
         self.backend = make(spec, n, mode, **options)
-        self.obs = np.full((n, spec.obs_dim), np.nan, np.float32)
-        self.final_obs = np.full((n, spec.obs_dim), np.nan, np.float32)
+        nothing = np.nan if spec.obs_dtype == "float32" else 77
+        self.obs = np.full((n, *spec.obs_shape), nothing, spec.obs_dtype)
+        self.final_obs = self.obs.copy()
         self.reward = np.full(n, np.nan, np.float32)
         self.terminated = np.zeros(n, np.bool_)
         self.truncated = np.ones(n, np.bool_)

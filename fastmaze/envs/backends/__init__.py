@@ -1,5 +1,7 @@
 """The engines behind the vector envs: one contract (`base.Backend`), several implementations.
 
+Not every task has every backend: `fastmaze tasks` says which.
+
 | name | what it is |
 | --- | --- |
 | `"native"` | C++: the fast one, and the default |
@@ -14,7 +16,7 @@ import importlib
 from typing import Final, cast
 
 from fastmaze.envs.backends.base import Backend, Mode
-from fastmaze.specs import TMazeSpec
+from fastmaze.specs import FAMILIES, TaskSpec
 
 BACKENDS: Final = {
     "native": ("fastmaze.envs.backends.native", "NativeBackend"),
@@ -33,7 +35,7 @@ _INSTALL: Final = {
 
 def make_backend(
     name: str,
-    spec: TMazeSpec,
+    spec: TaskSpec,
     num_envs: int,
     mode: Mode,
     num_threads: int = 1,
@@ -42,8 +44,8 @@ def make_backend(
     """Builds the named backend.
 
     Raises:
-        ValueError: no such backend, a number out of range, or a `device` that is not here or that
-            the backend cannot choose.
+        ValueError: no such backend, or not for this task; a number out of range; or a `device` that
+            is not here or that the backend cannot choose.
         TypeError: the name is no string.
         ImportError: the backend's optional package is missing; the message says what to install.
     """
@@ -58,6 +60,9 @@ def make_backend(
             f'device: expected none with backend="{name}", which runs on the CPU, got {device!r}; '
             'backend="device" takes one'
         )
+    if name not in FAMILIES[spec.family].backends:
+        having = tuple(other for other in FAMILIES[spec.family].backends if other in BACKENDS)
+        raise ValueError(f"backend: expected one of {having} for this task, got {name!r}")
     module, class_name = BACKENDS[name]
     try:
         backend_class = getattr(importlib.import_module(module), class_name)

@@ -7,8 +7,6 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from fastmaze.specs import TMazeSpec
-
 Mode = Literal["NextStep", "SameStep", "Disabled"]
 """When a finished env is reset; the values of `gymnasium.vector.AutoresetMode`."""
 
@@ -23,9 +21,9 @@ class EpisodeStatistics(NamedTuple):
     length: npt.NDArray[np.int64]
     """Steps, int64 [num_envs]."""
     success: npt.NDArray[np.bool_]
-    """Ended in the goal cell, bool [num_envs]."""
+    """Did what the task asks for, bool [num_envs]; in a T-Maze: ended in the goal cell."""
     cue_seen: npt.NDArray[np.bool_]
-    """Visited the oracle at any time, bool [num_envs]."""
+    """What `TaskSpec.flag_name` names, bool [num_envs]; in a T-Maze: visited the oracle."""
 
     @classmethod
     def of_none(cls, num_envs: int) -> EpisodeStatistics:
@@ -53,7 +51,7 @@ class Backend(Protocol):
     """
 
     name: str
-    spec: TMazeSpec
+    spec: Any
     num_envs: int
     mode: Mode
     statistics: EpisodeStatistics
@@ -62,7 +60,8 @@ class Backend(Protocol):
         self,
         obs: Array,
         mask: Array | None = None,
-        goals: Array | None = None,
+        context: Array | None = None,
+        /,
         stagger: bool = False,
         keys: Array | None = None,
         indices: Array | None = None,
@@ -71,9 +70,12 @@ class Backend(Protocol):
         """Starts the next episode of the masked envs and writes the observations of all.
 
         Args:
-            obs: float32 [N, D], written: present observations, of the masked envs and the others.
+            obs: [N, *spec.obs_shape] of the spec's dtype, written: present observations, of the
+                masked envs and the others.
             mask: bool [N], envs to reset; None for all.
-            goals: int8 [N], -1 or +1 instead of the draw, or 0 for the draw; None for all draws.
+            context: what to set instead of drawing it, None for all draws. T-Mazes: the goals,
+                int8 [N], -1 or +1, or 0 for the draw. Other tasks: uint8 [N, context_size] from
+                `TaskSpec.encode_context`, rows that begin with 0 for the draw.
             stagger: start the clock at `staggered_start(index, T)` instead of 0.
             keys: uint64 [N], Philox key of each env, for new random streams, whose episode 0
                 this is; None to go on with the present streams.
@@ -93,12 +95,12 @@ class Backend(Protocol):
         """Steps every env once.
 
         Args:
-            actions: int64, int32, int8 or uint8 [N], each 0 to 3.
-            obs: float32 [N, D], written.
+            actions: int64, int32, int8 or uint8 [N], each from 0 on, below `spec.num_actions`.
+            obs: as for `reset`, written.
             reward: float32 [N], written.
             terminated: bool [N], written.
             truncated: bool [N], written: always False.
-            final_obs: float32 [N, D], written where `terminated`, in mode SameStep only.
+            final_obs: as `obs`, written where `terminated`, in mode SameStep only.
 
         Returns:
             How many envs finished an episode in this step.
@@ -125,10 +127,7 @@ class Backend(Protocol):
         """Goes on from what `get_state` returned, of this or another backend."""
 
     def observe(self, obs: Array) -> None:
-        """Writes the present observations, float32 [N, D]."""
-
-    def positions(self) -> npt.NDArray[np.int32]:
-        """True (x, y, t) and goal_y of each env, int32 [N, 4], a copy: for drawing and tests."""
+        """Writes the present observations, as for `reset`."""
 
     def close(self) -> None:
         """Ends the threads and frees the state; the statistics stay. Every later call raises."""

@@ -19,7 +19,7 @@ from fastmaze.envs.backends.base import Array, EpisodeStatistics, Mode
 from fastmaze.envs.backends.device_core import DeviceCore, Impl
 from fastmaze.envs.backends.errors import Closed, NotReady
 from fastmaze.envs.backends.exclusive import exclusive
-from fastmaze.envs.backends.state import FIELDS, NEVER_RESET, add_header, load_arrays
+from fastmaze.envs.backends.state import FIELDS, add_header, load_arrays
 from fastmaze.envs.backends.validation import (
     check_actions,
     check_array,
@@ -27,6 +27,7 @@ from fastmaze.envs.backends.validation import (
     check_reset,
     check_step,
 )
+from fastmaze.reference.base import NEVER_RESET
 from fastmaze.specs import TMazeSpec
 
 
@@ -76,9 +77,7 @@ class DeviceBackend:
     ) -> None:
         """See `Backend.reset`."""
         with self._exclusive() as core:
-            check_reset(
-                self.num_envs, self.spec.obs_dim, obs, mask, goals, keys, indices, seed_mask
-            )
+            check_reset(self.num_envs, self.spec, obs, mask, goals, keys, indices, seed_mask)
             if mask is not None and np.any((self._episode == NEVER_RESET) & ~mask):
                 raise NotReady("mask: an env that was never reset is not in the mask")
             core.reset(
@@ -104,7 +103,7 @@ class DeviceBackend:
         """See `Backend.step`."""
         with self._exclusive() as core:
             outputs = (obs, reward, terminated, truncated, final_obs)
-            check_step((self.num_envs,), self.spec.obs_dim, actions, *outputs)
+            check_step((self.num_envs,), self.spec, actions, *outputs)
             check_actions(actions)
             self._check_ready(1)
             return self._step(core, actions, obs, reward, terminated, truncated, final_obs)
@@ -122,7 +121,7 @@ class DeviceBackend:
         with self._exclusive() as core:
             steps = len(actions) if isinstance(actions, np.ndarray) and actions.ndim == 2 else 0
             outputs = (obs, reward, terminated, truncated, final_obs)
-            check_step((steps, self.num_envs), self.spec.obs_dim, actions, *outputs)
+            check_step((steps, self.num_envs), self.spec, actions, *outputs)
             check_actions(actions)
             self._check_ready(steps)
             for s in range(steps):

@@ -22,8 +22,9 @@ from torch import Tensor
 from fastmaze.envs.backends.base import Array, Mode
 from fastmaze.envs.backends.device_philox import MASK, draw_goal_bit
 from fastmaze.envs.backends.errors import NotReady
-from fastmaze.envs.backends.state import FIELDS, NEVER_RESET, rule_of, view_of
+from fastmaze.envs.backends.state import FIELDS, rule_of, view_of
 from fastmaze.envs.backends.validation import check_count
+from fastmaze.reference.base import NEVER_RESET
 from fastmaze.specs import NUM_ACTIONS, TMazeSpec
 
 Impl = Literal["auto", "triton", "torch"]

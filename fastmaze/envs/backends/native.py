@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fastmaze._native import TMazeBatch, usable_isas
+from fastmaze._native import PlainBatch, TMazeBatch, usable_isas
 from fastmaze.envs.backends.base import Array, EpisodeStatistics, Mode
-from fastmaze.envs.backends.state import MODES, add_header, rule_of, strip_header, view_of
-from fastmaze.specs import TMazeSpec
+from fastmaze.envs.backends.state import (
+    MODES,
+    add_header,
+    fields_of,
+    rule_of,
+    strip_header,
+    view_of,
+)
+from fastmaze.specs import TaskSpec, TMazeSpec
 
 
 class NativeBackend:
-    """A batch of T-Mazes in C++ (see `Backend` for the methods).
+    """A batch of any task in C++ (see `Backend` for the methods).
 
     Args:
         spec: the task.
@@ -23,14 +31,15 @@ class NativeBackend:
         num_threads: threads that share the work.
         least_per_thread: fewest envs that a thread of its own is worth.
         isa: "baseline", "avx2" or "avx512" to force an instruction set; None takes the environment
-            variable `FASTMAZE_ISA`, else the best one. Every choice gives the same bits.
+            variable `FASTMAZE_ISA`, else the best one. Every choice gives the same bits. Only the
+            T-Maze is built for more than one.
     """
 
     name = "native"
 
     def __init__(
         self,
-        spec: TMazeSpec,
+        spec: TaskSpec,
         num_envs: int,
         mode: Mode,
         num_threads: int = 1,
@@ -38,29 +47,31 @@ class NativeBackend:
         isa: str | None = None,
     ) -> None:
         self.spec, self.num_envs, self.mode = spec, num_envs, mode
-        self.core = TMazeBatch(
-            num_envs=num_envs,
-            junction=spec.junction,
-            oracle_length=spec.oracle_length,
-            episode_length=spec.episode_length,
-            goal_reward=spec.goal_reward,
-            penalty=spec.penalty,
-            distract_reward=spec.distract_reward,
-            view=view_of(spec),
-            add_timestep=spec.add_timestep,
-            rule=rule_of(spec),
-            mode=MODES.index(mode),
-            num_threads=num_threads,
-            least_per_thread=least_per_thread,
-            isa=isa or _asked_isa(),
-        )
+        how = {
+            "num_envs": num_envs,
+            "mode": MODES.index(mode),
+            "num_threads": num_threads,
+            "least_per_thread": least_per_thread,
+        }
+        if isinstance(spec, TMazeSpec):
+            self.core: Any = _tmaze(spec, isa or _asked_isa(), **how)
+            self.positions = self.core.positions
+        else:
+            self.core = PlainBatch(
+                task=spec.family,
+                options={name: float(value) for name, value in spec.native_options.items()},
+                obs_shape=spec.obs_shape,
+                bytes=spec.obs_dtype == "uint8",
+                context_bytes=spec.context_size,
+                state_bytes=sum(dtype.itemsize for _, dtype in fields_of(spec)),
+                **how,
+            )
         self.statistics = EpisodeStatistics(*self.core.statistics())
         # The calls of every step go to the core without a detour through Python.
         self.reset = self.core.reset
         self.step = self.core.step
         self.unroll = self.core.unroll
         self.observe = self.core.observe
-        self.positions = self.core.positions
         self.close = self.core.close
 
     def get_state(self) -> npt.NDArray[np.uint8]:
@@ -70,6 +81,22 @@ class NativeBackend:
     def set_state(self, state: Array) -> None:
         """See `Backend.set_state`."""
         self.core.set_state(strip_header(state, self.spec, self.num_envs, self.mode))
+
+
+def _tmaze(spec: TMazeSpec, isa: str, **how: int) -> TMazeBatch:
+    return TMazeBatch(
+        junction=spec.junction,
+        oracle_length=spec.oracle_length,
+        episode_length=spec.episode_length,
+        goal_reward=spec.goal_reward,
+        penalty=spec.penalty,
+        distract_reward=spec.distract_reward,
+        view=view_of(spec),
+        add_timestep=spec.add_timestep,
+        rule=rule_of(spec),
+        isa=isa,
+        **how,
+    )
 
 
 def _asked_isa() -> str:

@@ -19,7 +19,6 @@ from fastmaze.envs.backends.errors import Busy, Closed, NotReady
 from fastmaze.envs.backends.exclusive import exclusive
 from fastmaze.envs.backends.state import (
     FIELDS,
-    NEVER_RESET,
     add_header,
     load_arrays,
     rule_of,
@@ -32,6 +31,7 @@ from fastmaze.envs.backends.validation import (
     check_reset,
     check_step,
 )
+from fastmaze.reference.base import NEVER_RESET
 from fastmaze.specs import TMazeSpec
 
 _LANES = ("x", "t", "flags", "penalties", "distractions")
@@ -105,9 +105,7 @@ class NumbaBackend:
     ) -> None:
         """See `Backend.reset`."""
         with self._exclusive():
-            check_reset(
-                self.num_envs, self.spec.obs_dim, obs, mask, goals, keys, indices, seed_mask
-            )
+            check_reset(self.num_envs, self.spec, obs, mask, goals, keys, indices, seed_mask)
             chosen = np.ones(self.num_envs, np.bool_) if mask is None else mask
             if np.any((self._arrays["episode"] == NEVER_RESET) & ~chosen):
                 raise NotReady("mask: an env that was never reset is not in the mask")
@@ -153,7 +151,7 @@ class NumbaBackend:
         with self._exclusive():
             steps = len(actions) if isinstance(actions, np.ndarray) and actions.ndim == 2 else 0
             outputs = (obs, reward, terminated, truncated, final_obs)
-            check_step((steps, self.num_envs), self.spec.obs_dim, actions, *outputs)
+            check_step((steps, self.num_envs), self.spec, actions, *outputs)
             self._check_ready(steps)
             flat = actions.reshape(-1)
             if not numba_kernels.narrow(flat, np.empty(flat.size, np.uint8), 0, flat.size):
@@ -234,7 +232,7 @@ class NumbaBackend:
             # The loop is compiled for one type of array, which these are not: either one is wrong,
             # or they are all right but the actions are read-only or of a subclass.
             outputs = (obs, reward, terminated, truncated, final_obs)
-            check_step((self.num_envs,), self.spec.obs_dim, actions, *outputs)
+            check_step((self.num_envs,), self.spec, actions, *outputs)
             plain = (
                 np.array(actions),
                 *map(np.asarray, (obs, reward, terminated, truncated, final)),
@@ -244,7 +242,7 @@ class NumbaBackend:
             if last == numba_kernels.BAD_ACTION:
                 _refuse_actions()
             outputs = (obs, reward, terminated, truncated, final_obs)
-            check_step((self.num_envs,), self.spec.obs_dim, actions, *outputs)
+            check_step((self.num_envs,), self.spec, actions, *outputs)
         if last < self.spec.episode_length:
             return 0
         finished: int = self._kernels.finish(

@@ -9,7 +9,14 @@ import numpy.typing as npt
 
 from fastmaze.envs.backends.base import Array, EpisodeStatistics, Mode
 from fastmaze.envs.backends.errors import Closed, NotReady
-from fastmaze.envs.backends.state import FIELDS, NEVER_RESET, add_header, load_arrays
+from fastmaze.envs.backends.state import (
+    add_header,
+    fields_of,
+    load_arrays,
+    row_of,
+    split_arrays,
+    strip_header,
+)
 from fastmaze.envs.backends.validation import (
     check_actions,
     check_array,
@@ -17,8 +24,8 @@ from fastmaze.envs.backends.validation import (
     check_reset,
     check_step,
 )
-from fastmaze.reference.tmaze import TMaze, staggered_start
-from fastmaze.specs import TMazeSpec
+from fastmaze.reference.base import staggered_start
+from fastmaze.specs import FAMILIES, TaskSpec, TMazeSpec
 
 
 class ReferenceBackend:
@@ -34,7 +41,7 @@ class ReferenceBackend:
     name = "reference"
 
     def __init__(
-        self, spec: TMazeSpec, num_envs: int, mode: Mode = "NextStep", num_threads: int = 1
+        self, spec: TaskSpec, num_envs: int, mode: Mode = "NextStep", num_threads: int = 1
     ) -> None:
         if mode not in get_args(Mode):
             raise ValueError(f"mode: expected one of {get_args(Mode)}, got {mode!r}")
@@ -43,7 +50,7 @@ class ReferenceBackend:
         self.num_envs = check_count("num_envs", num_envs)
         self.mode: Mode = mode
         self.statistics = EpisodeStatistics.of_none(self.num_envs)
-        self._envs = [TMaze(spec, index) for index in range(num_envs)]
+        self._envs = self._new_envs()
         self._closed = False
 
     def reset(
@@ -58,7 +65,7 @@ class ReferenceBackend:
     ) -> None:
         """Starts the next episode of the masked envs; writes the observations of all."""
         self._check_open()
-        check_reset(self.num_envs, self.spec.obs_dim, obs, mask, goals, keys, indices, seed_mask)
+        check_reset(self.num_envs, self.spec, obs, mask, goals, keys, indices, seed_mask)
         chosen = np.arange(self.num_envs) if mask is None else np.flatnonzero(mask)
         self._check_started(np.setdiff1d(np.arange(self.num_envs), chosen))
         for i in chosen:
@@ -66,8 +73,7 @@ class ReferenceBackend:
             if keys is not None and indices is not None and (seed_mask is None or seed_mask[i]):
                 env.seed, env.env_index, env.episode = int(keys[i]), int(indices[i]), -1
             start = staggered_start(env.env_index, self.spec.episode_length) if stagger else 0
-            goal = None if goals is None or goals[i] == 0 else int(goals[i])
-            env.reset(goal_y=goal, start_t=start)
+            env.reset(None, self._context_of(goals, i), start)
         self.observe(obs)
 
     def step(
@@ -106,55 +112,51 @@ class ReferenceBackend:
         """Everything but the statistics, in the layout of `state`."""
         self._check_open()
         columns = self._columns()
-        arrays = np.concatenate([columns[name].view(np.uint8) for name, _ in FIELDS])
+        arrays = np.concatenate([columns[name].view(np.uint8) for name, _ in fields_of(self.spec)])
         return add_header(arrays, self.spec, self.num_envs, self.mode)
 
     def _columns(self) -> dict[str, Array]:
         """The envs' values as the arrays of a saved batch."""
-        columns = {name: np.zeros(self.num_envs, dtype) for name, dtype in FIELDS}
-        for i, env in enumerate(self._envs):
-            columns["key"][i] = env.seed
-            if not self._is_started(env):
-                # At the start, out of time: what every backend holds before the first reset.
-                columns["episode"][i] = NEVER_RESET
-                columns["x"][i], columns["t"][i] = self.spec.oracle_length, self.spec.episode_length
-                columns["flags"][i] = 1 | (2 if self.spec.oracle_length == 0 else 0) << 3
-                continue
-            columns["index"][i], columns["episode"][i] = env.env_index, env.episode
-            # The cue: 0 not yet seen, 1 seen before, 2 seen now.
-            cue = int(env.oracle_visited) + int(env.sees_cue)
-            columns["flags"][i] = (env.y + 1) | (env.goal_y == 1) << 2 | cue << 3
-            columns["start"][i], columns["x"][i], columns["t"][i] = env.start_t, env.x, env.t
-            columns["penalties"][i] = env.num_penalties
-            columns["distractions"][i] = env.num_distractions
+        rows = [env.save() for env in self._envs]
+        columns = {}
+        for name, dtype in fields_of(self.spec):
+            column = columns[name] = np.zeros(self.num_envs, dtype)
+            for member in dtype.names or (None,):
+                values = [row[member or name] for row in rows]
+                (column if member is None else column[member])[...] = values
         return columns
 
     def set_state(self, state: Array) -> None:
         """Goes on from what `get_state` returned, of this or another backend."""
         self._check_open()
-        arrays = load_arrays(state, self.spec, self.num_envs, self.mode)
-        columns: dict[str, list[int]] = {name: array.tolist() for name, array in arrays.items()}
-        for i, env in enumerate(self._envs):
-            env.seed, env.env_index = columns["key"][i], columns["index"][i]
-            episode = columns["episode"][i]
-            env.episode = -1 if episode == NEVER_RESET else episode
-            flags = columns["flags"][i]
-            env.y, env.goal_y = (flags & 3) - 1, 1 if flags & 4 else -1
-            env.oracle_visited, env.sees_cue = flags >> 3 != 0, flags >> 3 == 2
-            env.start_t, env.x, env.t = columns["start"][i], columns["x"][i], columns["t"][i]
-            env.num_penalties = columns["penalties"][i]
-            env.num_distractions = columns["distractions"][i]
+        if isinstance(self.spec, TMazeSpec):
+            arrays = load_arrays(state, self.spec, self.num_envs, self.mode)
+        else:
+            saved = strip_header(state, self.spec, self.num_envs, self.mode)
+            arrays = split_arrays(saved, self.spec, self.num_envs)
+        # New envs, so that the present ones stay as they are if some value is wrong.
+        envs = self._new_envs()
+        for i, env in enumerate(envs):
+            row = row_of(arrays, i)
+            try:
+                env.load(row)
+            except ValueError as error:
+                raise _impossible(i) from error
+            if self.mode == "SameStep" and env.over and self._is_started(env):
+                raise _impossible(i)
+        self._envs = envs
 
     def observe(self, obs: Array) -> None:
         """Writes the present observations."""
         self._check_open()
         self._check_started(np.arange(self.num_envs))
-        check_array("obs", obs, ("float32",), (self.num_envs, self.spec.obs_dim), written=True)
+        shape = (self.num_envs, *self.spec.obs_shape)
+        check_array("obs", obs, (self.spec.obs_dtype,), shape, written=True)
         for i, env in enumerate(self._envs):
             obs[i] = env.observation()
 
     def positions(self) -> npt.NDArray[np.int32]:
-        """(x, y, t, goal_y) of each env, int32 [num_envs, 4]."""
+        """(x, y, t, goal_y) of each T-Maze, int32 [num_envs, 4]."""
         self._check_open()
         columns = self._columns()
         flags = columns["flags"]
@@ -179,17 +181,15 @@ class ReferenceBackend:
         """One step of every env, on checked arguments."""
         truncated[:] = False
         for i, env in enumerate(self._envs):
-            if self.mode == "NextStep" and env.t >= self.spec.episode_length:
+            if self.mode == "NextStep" and env.over:
                 # The step after the end ignores the action and only starts the next episode.
                 obs[i], reward[i], terminated[i] = env.reset(), 0, False
                 continue
             obs[i], reward[i], terminated[i] = env.step(int(actions[i]))
             if terminated[i]:
                 episode = env.statistics()
-                self.statistics.episode_return[i] = episode.episode_return
-                self.statistics.length[i] = episode.length
-                self.statistics.success[i] = episode.success
-                self.statistics.cue_seen[i] = episode.cue_seen
+                for column, value in zip(self.statistics, episode, strict=True):
+                    column[i] = value
                 if self.mode == "SameStep":
                     if final_obs is not None:
                         final_obs[i] = obs[i]
@@ -198,14 +198,20 @@ class ReferenceBackend:
 
     def _check_step(self, shape: tuple[int, ...], actions: Any, *outputs: Any) -> None:
         self._check_open()
-        check_step(shape, self.spec.obs_dim, actions, *outputs)
-        check_actions(actions)
+        check_step(shape, self.spec, actions, *outputs)
+        check_actions(actions, self.spec.num_actions)
 
     def _check_ready(self, num_steps: int) -> None:
         """Refuses steps that some env cannot take, before any env takes one."""
         self._check_started(np.arange(self.num_envs))
         if self.mode == "Disabled":
-            left = [self.spec.episode_length - env.t for env in self._envs]
+            if num_steps > 1 and self.spec.ends_early:
+                raise NotReady(
+                    "unroll: with autoreset disabled, expected one step, for episodes "
+                    f"of this task may end at any step, got {num_steps}"
+                )
+            length = self.spec.episode_length
+            left = [0 if env.over else length - env.t for env in self._envs]
             first = int(np.argmin(left))
             if left[first] < max(num_steps, 1):
                 raise NotReady(
@@ -218,11 +224,29 @@ class ReferenceBackend:
             if not self._is_started(self._envs[i]):
                 raise NotReady(f"env {i} was never reset; call reset first")
 
+    def _new_envs(self) -> list[Any]:
+        make = FAMILIES[self.spec.family].load("reference")
+        return [make(self.spec, index) for index in range(self.num_envs)]
+
+    def _context_of(self, contexts: Array | None, i: Any) -> Any:
+        """What env i's episode is to begin with; None for draws."""
+        if contexts is None:
+            return None
+        context = contexts[i]
+        if self.spec.family == "TMaze":
+            return int(context) or None
+        return context if context[0] else None
+
     @staticmethod
-    def _is_started(env: TMaze) -> bool:
+    def _is_started(env: Any) -> bool:
         """Whether the env was reset since it was made or seeded."""
-        return env.episode >= 0
+        started: bool = env.episode >= 0
+        return started
 
     def _check_open(self) -> None:
         if self._closed:
             raise Closed("the env is closed")
+
+
+def _impossible(i: int) -> ValueError:
+    return ValueError(f"state: env {i} holds values that no episode of this task can reach")

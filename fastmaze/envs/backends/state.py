@@ -1,7 +1,7 @@
 """The bytes of a saved batch: a header that says whose state it is, then the arrays.
 
-The arrays follow one another without padding, in the order of `FIELDS`, each `num_envs` long. The
-native and the Numba backend read and write the same bytes, so a state moves between them.
+The arrays follow one another without padding, in the order of `fields_of`, each `num_envs` long.
+All backends of a task read and write the same bytes, so a state moves between them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmaze.envs.backends.base import Array, Mode
-from fastmaze.specs import TMazeSpec
+from fastmaze.reference.base import NEVER_RESET
+from fastmaze.specs import TaskSpec, TMazeSpec
 
 FIELDS: Final = (
     ("key", np.uint64),  # Philox key
@@ -26,10 +27,20 @@ FIELDS: Final = (
     ("penalties", np.int32),  # steps of this episode that paid the penalty
     ("distractions", np.int32),  # steps of this episode that paid the distraction
 )
+"""Of the T-Maze."""
+COMMON_FIELDS: Final = (
+    ("key", np.uint64),  # Philox key
+    ("index", np.uint32),  # Philox counter word 0
+    ("episode", np.uint32),  # Philox counter word 1; NEVER_RESET before the first reset
+    ("start", np.int32),  # clock at the start of the episode
+    ("t", np.int32),  # clock
+    ("over", np.uint8),  # 1 when the episode has ended and the next one has not begun
+)
+"""Of every other task, before one row of `TaskSpec.state_dtype` per env, named "task"."""
 BYTES_PER_ENV: Final = sum(np.dtype(dtype).itemsize for _, dtype in FIELDS)
+"""Of the T-Maze."""
 MODES: Final[tuple[Mode, ...]] = ("NextStep", "SameStep", "Disabled")
 """In the order of `Autoreset` in csrc/tmaze_batch.hpp."""
-NEVER_RESET: Final = 0xFFFFFFFF
 
 _MAGIC: Final = b"FastMaze"
 _VERSION: Final = 1
@@ -37,14 +48,14 @@ _HEADER: Final = struct.Struct("<8sIIQQ")  # magic, version, mode, num_envs, fin
 
 
 def add_header(
-    arrays: npt.NDArray[np.uint8], spec: TMazeSpec, num_envs: int, mode: Mode
+    arrays: npt.NDArray[np.uint8], spec: TaskSpec, num_envs: int, mode: Mode
 ) -> npt.NDArray[np.uint8]:
-    """The saved batch, uint8 [header + num_envs * BYTES_PER_ENV]."""
+    """The saved batch, uint8 [header + bytes of the arrays]."""
     header = _HEADER.pack(_MAGIC, _VERSION, MODES.index(mode), num_envs, spec.fingerprint)
     return np.concatenate([np.frombuffer(header, np.uint8), arrays])
 
 
-def strip_header(state: Any, spec: TMazeSpec, num_envs: int, mode: Mode) -> npt.NDArray[np.uint8]:
+def strip_header(state: Any, spec: TaskSpec, num_envs: int, mode: Mode) -> npt.NDArray[np.uint8]:
     """The arrays of a saved batch, after checking that it is one of this task, size and mode.
 
     Raises:
@@ -54,7 +65,7 @@ def strip_header(state: Any, spec: TMazeSpec, num_envs: int, mode: Mode) -> npt.
     if not isinstance(state, np.ndarray) or state.dtype != np.uint8:
         got = state.dtype if isinstance(state, np.ndarray) else type(state).__name__
         raise TypeError(f"state: expected a uint8 array from get_state, got {got}")
-    size = _HEADER.size + num_envs * BYTES_PER_ENV
+    size = _HEADER.size + num_envs * sum(dtype.itemsize for _, dtype in fields_of(spec))
     if state.ndim != 1 or state.size < _HEADER.size:
         raise ValueError(f"state: expected shape ({size},), got {state.shape}")
     magic, version, saved_mode, saved_envs, fingerprint = _HEADER.unpack(
@@ -75,20 +86,44 @@ def strip_header(state: Any, spec: TMazeSpec, num_envs: int, mode: Mode) -> npt.
     return np.ascontiguousarray(state[_HEADER.size :])
 
 
+def fields_of(spec: TaskSpec) -> tuple[tuple[str, np.dtype[Any]], ...]:
+    """Name and dtype of each array of a task's saved batch, in order."""
+    if spec.family == "TMaze":
+        return tuple((name, np.dtype(dtype)) for name, dtype in FIELDS)
+    common = tuple((name, np.dtype(dtype)) for name, dtype in COMMON_FIELDS)
+    return (*common, ("task", spec.state_dtype))
+
+
+def split_arrays(
+    saved: npt.NDArray[np.uint8], spec: TaskSpec, num_envs: int
+) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of a saved batch by name, fresh ones; their values are not checked."""
+    arrays: dict[str, Array] = {}
+    at = 0
+    for name, dtype in fields_of(spec):
+        size = num_envs * dtype.itemsize
+        arrays[name] = np.frombuffer(saved[at : at + size].tobytes(), dtype).copy()
+        at += size
+    return arrays
+
+
+def row_of(arrays: dict[str, Array], i: int) -> dict[str, Any]:
+    """One env's values by name, the task's own among them, as plain numbers and lists."""
+    row = {name: array[i].item() for name, array in arrays.items() if name != "task"}
+    if "task" in arrays:
+        task = arrays["task"][i]
+        row |= {name: task[name].tolist() for name in task.dtype.names or ()}
+    return row
+
+
 def load_arrays(state: Any, spec: TMazeSpec, num_envs: int, mode: Mode) -> dict[str, Array]:
-    """The arrays of a saved batch by name, fresh ones, after checking every value.
+    """The arrays of a batch of T-Mazes by name, fresh ones, after checking every value.
 
     Raises:
         TypeError: as `strip_header`.
         ValueError: as `strip_header`, or values that no episode of this task can reach.
     """
-    saved = strip_header(state, spec, num_envs, mode)
-    arrays: dict[str, Array] = {}
-    at = 0
-    for name, dtype in FIELDS:
-        size = num_envs * np.dtype(dtype).itemsize
-        arrays[name] = np.frombuffer(saved[at : at + size].tobytes(), dtype).copy()
-        at += size
+    arrays = split_arrays(strip_header(state, spec, num_envs, mode), spec, num_envs)
     x, t, flags, start = (arrays[name] for name in ("x", "t", "flags", "start"))
     waiting = arrays["episode"] == NEVER_RESET
     latest = np.where(waiting | (mode != "SameStep"), spec.episode_length, spec.episode_length - 1)

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from fastmaze.envs.backends.base import Array
-from fastmaze.specs import NUM_ACTIONS, check_integer
+from fastmaze.specs import NUM_ACTIONS, TaskSpec, check_integer
 
 ACTION_TYPES: Final = ("int64", "int32", "int8", "uint8")
 """What an action array may be made of."""
@@ -53,19 +53,19 @@ def check_array(
         raise ValueError(f"{name}: expected a writable array, got a read-only one")
 
 
-def check_actions(actions: Array) -> None:
-    """Refuses actions other than 0 to 3."""
-    if actions.size and not (actions.min() >= 0 and actions.max() < NUM_ACTIONS):
-        bad = np.flatnonzero((actions < 0) | (actions >= NUM_ACTIONS))[0]
+def check_actions(actions: Array, num_actions: int = NUM_ACTIONS) -> None:
+    """Refuses actions other than 0 to `num_actions` - 1."""
+    if actions.size and not (actions.min() >= 0 and actions.max() < num_actions):
+        bad = np.flatnonzero((actions < 0) | (actions >= num_actions))[0]
         raise ValueError(
-            f"actions: expected 0 to {NUM_ACTIONS - 1}, "
+            f"actions: expected 0 to {num_actions - 1}, "
             f"got {actions.flat[bad]} at {np.unravel_index(bad, actions.shape)}"
         )
 
 
 def check_step(
     shape: tuple[int, ...],
-    obs_dim: int,
+    spec: TaskSpec,
     actions: Any,
     obs: Any,
     reward: Any,
@@ -76,11 +76,11 @@ def check_step(
     """Refuses bad arrays of `Backend.step` ([N]) or `unroll` ([S, N]); not the actions' values."""
     check_array("actions", actions, ACTION_TYPES, shape)
     outputs = {
-        "obs": (obs, "float32", (*shape, obs_dim)),
+        "obs": (obs, spec.obs_dtype, (*shape, *spec.obs_shape)),
         "reward": (reward, "float32", shape),
         "terminated": (terminated, "bool", shape),
         "truncated": (truncated, "bool", shape),
-        "final_obs": (final_obs, "float32", (*shape, obs_dim)),
+        "final_obs": (final_obs, spec.obs_dtype, (*shape, *spec.obs_shape)),
     }
     for name, (array, dtype, wanted) in outputs.items():
         if array is not None or name != "final_obs":
@@ -90,26 +90,37 @@ def check_step(
 
 def check_reset(
     num_envs: int,
-    obs_dim: int,
+    spec: TaskSpec,
     obs: Any,
     mask: Any,
-    goals: Any,
+    context: Any,
     keys: Any,
     indices: Any,
     seed_mask: Any,
 ) -> None:
     """Refuses bad arguments of `Backend.reset`; all but `obs` may be None."""
-    check_array("obs", obs, ("float32",), (num_envs, obs_dim), written=True)
+    check_array("obs", obs, (spec.obs_dtype,), (num_envs, *spec.obs_shape), written=True)
     if (keys is None) != (indices is None):
         raise ValueError("keys and indices: expected both or none")
-    given = {"mask": mask, "goals": goals, "keys": keys, "indices": indices, "seed_mask": seed_mask}
-    dtypes = {"goals": "int8", "keys": "uint64", "indices": "uint32"}
+    given = {"mask": mask, "keys": keys, "indices": indices, "seed_mask": seed_mask}
+    dtypes = {"keys": "uint64", "indices": "uint32"}
     for name, array in given.items():
         if array is not None:
             check_array(name, array, (dtypes.get(name, "bool"),), (num_envs,))
             check_separate({"obs": obs, name: array})
-    if goals is not None:
-        check_goals(goals)
+    if context is None:
+        return
+    if spec.family == "TMaze":
+        check_array("goals", context, ("int8",), (num_envs,))
+        check_separate({"obs": obs, "goals": context})
+        check_goals(context)
+    elif spec.reset_option is None:
+        raise ValueError("context: expected None, for this task takes none")
+    else:
+        check_array("context", context, ("uint8",), (num_envs, spec.context_size))
+        check_separate({"obs": obs, "context": context})
+        for row in context[context[:, 0] != 0]:
+            spec.check_context(row)
 
 
 def check_separate(arrays: Mapping[str, Array | None]) -> None:

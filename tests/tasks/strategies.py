@@ -1,0 +1,45 @@
+"""Random options for every registered task: a new task adds a line to `OPTIONS`."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from hypothesis import strategies as st
+
+from fastmaze.specs import TaskSpec, make_spec
+
+amounts = st.floats(-2, 2, allow_nan=False, width=64)
+
+_T_MAZE = {
+    "oracle_length": st.integers(0, 3),
+    "goal_reward": amounts,
+    "penalty": st.floats(-2, 0),
+    "add_timestep": st.booleans(),
+    "episode_length": st.integers(1, 20),
+}
+_PIXEL_WORLD = {
+    "length": st.integers(1, 40),
+    "explore_frames": st.integers(1, 20),
+    "reward_frames": st.integers(1, 20),
+    "num_apples": st.integers(0, 22),
+    "apple_reward": amounts,
+    "respawn_every": st.integers(0, 25),
+    "final_reward": amounts,
+    "flat": st.booleans(),
+}
+OPTIONS: Final[dict[str, dict[str, st.SearchStrategy[Any]]]] = {
+    "PassiveTMaze": {"length": st.integers(1, 12), **_T_MAZE},
+    "ActiveTMaze": {"length": st.integers(1, 12), **_T_MAZE},
+    "TMaze": {"corridor_length": st.integers(1, 12), **_T_MAZE, "distract_reward": amounts},
+    "PassiveVisualMatch": {**_PIXEL_WORLD, "fixed_colours": st.booleans()},
+    "ActiveVisualMatch": {**_PIXEL_WORLD, "fixed_colours": st.booleans()},
+    "KeyToDoor": {**_PIXEL_WORLD, "room": st.sampled_from(["sr", "cca"])},
+}
+"""Task to its options' strategies; every option is left out now and then."""
+
+
+@st.composite
+def specs(draw: st.DrawFn, task: str) -> TaskSpec:
+    """Any spec of a task."""
+    options = draw(st.fixed_dictionaries({}, optional=OPTIONS[task]))
+    return make_spec(task, **options)
