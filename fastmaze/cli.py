@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "bench": "measure speed: `bench envs`, `bench attention`, …",
     "lengths": "how much memory and credit assignment a task needs, computed exactly",
     "play": "walk a maze yourself, or watch a trained agent",
+    "tasks": "every task: memory lengths, spaces, backends",
     "doctor": "what is installed, what works, and what to install",
 }
 """Command to what it does; each is a module of `fastmaze.commands` with `run(args) -> int`."""
@@ -84,6 +85,7 @@ commands:
 
 first steps:
   fastmaze doctor                            what works on this machine
+  fastmaze tasks                             what there is to learn
   fastmaze play PassiveTMaze --length 10     learn the task by walking it
   fastmaze train --length 50                 train an agent on it, in well under a minute
   fastmaze play --run RUN_DIR                watch that agent

@@ -16,34 +16,37 @@ import numpy as np
 from fastmaze.bench.numpy_tmaze import NumpyTMaze
 from fastmaze.envs.backends import make_backend
 from fastmaze.envs.backends.base import Array, Backend
-from fastmaze.reference.tmaze import TMaze
-from fastmaze.specs import NUM_ACTIONS, TMazeSpec
+from fastmaze.envs.backends.state import fields_of
+from fastmaze.specs import FAMILIES, TaskSpec, TMazeSpec
 
 Step = Callable[[], Any]
 """Steps all envs of a contender once."""
 
-Make = Callable[[TMazeSpec, int, int], Step]
+Make = Callable[[Any, int, int], Step]
 """Makes a contender of a task, a number of envs, and a number of threads."""
 
 _STATE_BYTES = 16
-"""Per env: x, t, flags and penalties, each read and written by every step."""
+"""Per T-Maze: x, t, flags and penalties, each read and written by every step."""
 
 
 class Unavailable(Exception):
     """A contender that cannot run here; the message says why."""
 
 
-def bytes_per_step(spec: TMazeSpec, action_bytes: int = 8) -> int:
+def bytes_per_step(spec: TaskSpec, action_bytes: int = 8) -> int:
     """Bytes that one env's step must read and write.
 
     Read are the action and the state; written the state, the observation, the reward and the two
     flags.
     """
-    state = _STATE_BYTES + (4 if spec.distract_reward else 0)
-    return action_bytes + 2 * state + 4 * spec.obs_dim + 4 + 2
+    if isinstance(spec, TMazeSpec):
+        state = _STATE_BYTES + (4 if spec.distract_reward else 0)
+    else:
+        state = sum(dtype.itemsize for _, dtype in fields_of(spec))
+    return action_bytes + 2 * state + spec.obs_bytes + 4 + 2
 
 
-def floor(spec: TMazeSpec, num_envs: int, threads: int) -> Step:
+def floor(spec: TaskSpec, num_envs: int, threads: int) -> Step:
     """`memcpy` that reads and writes, together, as many bytes as a step must."""
     size = num_envs * bytes_per_step(spec) // 2
     source, target = np.ones(size, np.uint8), np.zeros(size, np.uint8)
@@ -63,22 +66,31 @@ def floor(spec: TMazeSpec, num_envs: int, threads: int) -> Step:
 
 
 def seeded_backend(
-    name: str, spec: TMazeSpec, num_envs: int, threads: int, stagger: bool = False
+    name: str, spec: TaskSpec, num_envs: int, threads: int, stagger: bool = False
 ) -> tuple[Backend, list[Array]]:
     """A backend in mode SameStep after a reset, and the arrays of a step, actions first."""
     core = make_backend(name, spec, num_envs, "SameStep", threads)
-    obs, final_obs = np.zeros((2, num_envs, spec.obs_dim), np.float32)
+    obs, final_obs = np.zeros((2, num_envs, *spec.obs_shape), spec.obs_dtype)
     reward = np.zeros(num_envs, np.float32)
     terminated, truncated = np.zeros((2, num_envs), np.bool_)
     keys, indices = np.zeros(num_envs, np.uint64), np.arange(num_envs, dtype=np.uint32)
     core.reset(obs, None, None, stagger, keys, indices)
-    return core, [random_actions(num_envs), obs, reward, terminated, truncated, final_obs]
+    return core, [
+        random_actions(num_envs, spec.num_actions),
+        obs,
+        reward,
+        terminated,
+        truncated,
+        final_obs,
+    ]
 
 
 def backend(name: str, stagger: bool = False) -> Make:
-    """One of our backends: autoreset, final observations, int64 actions, float32 observations."""
+    """One of our backends: autoreset, final observations, int64 actions."""
 
-    def make(spec: TMazeSpec, num_envs: int, threads: int) -> Step:
+    def make(spec: TaskSpec, num_envs: int, threads: int) -> Step:
+        if name not in FAMILIES[spec.family].backends:
+            raise Unavailable("this task has no such backend")
         try:
             core, arrays = seeded_backend(name, spec, num_envs, threads, stagger)
         except ImportError as error:
@@ -88,18 +100,21 @@ def backend(name: str, stagger: bool = False) -> Make:
     return make
 
 
-def numpy_baseline(spec: TMazeSpec, num_envs: int, threads: int) -> Step:
+def numpy_baseline(spec: TaskSpec, num_envs: int, threads: int) -> Step:
     """The vectorised NumPy T-Maze, one thread."""
+    if not isinstance(spec, TMazeSpec):
+        raise Unavailable("it covers the T-Mazes only")
     envs = NumpyTMaze(spec, num_envs)
     envs.reset(seed=0)
-    actions = random_actions(num_envs)
+    actions = random_actions(num_envs, spec.num_actions)
     return lambda: envs.step(actions)
 
 
-def specification(spec: TMazeSpec, num_envs: int, threads: int) -> Step:
+def specification(spec: TaskSpec, num_envs: int, threads: int) -> Step:
     """The specification env in a Python loop, one env after the other, each reset when done."""
-    mazes = [TMaze(spec, index) for index in range(num_envs)]
-    actions: list[int] = random_actions(num_envs).tolist()
+    make = FAMILIES[spec.family].load("reference")
+    mazes = [make(spec, index) for index in range(num_envs)]
+    actions: list[int] = random_actions(num_envs, spec.num_actions).tolist()
     for maze in mazes:
         maze.reset(seed=0)
 
@@ -115,7 +130,7 @@ def specification(spec: TMazeSpec, num_envs: int, threads: int) -> Step:
 def facade(method: str) -> Make:
     """A Gymnasium vector env over the native backend, stepped by `step` or `step_into`."""
 
-    def make(spec: TMazeSpec, num_envs: int, threads: int) -> Step:
+    def make(spec: TaskSpec, num_envs: int, threads: int) -> Step:
         try:
             from fastmaze.envs.vector import FastMazeVectorEnv
         except ImportError as error:
@@ -124,7 +139,7 @@ def facade(method: str) -> Make:
             spec, num_envs=num_envs, num_threads=threads, autoreset_mode="SameStep"
         )
         obs, _ = envs.reset(seed=0)
-        actions = random_actions(num_envs)
+        actions = random_actions(num_envs, spec.num_actions)
         if method == "step":
             return lambda: envs.step(actions)
         reward = np.zeros(num_envs, np.float32)
@@ -135,6 +150,6 @@ def facade(method: str) -> Make:
     return make
 
 
-def random_actions(num_envs: int) -> Array:
+def random_actions(num_envs: int, num_actions: int = 4) -> Array:
     """Uniform actions, int64 [num_envs], the same at every step."""
-    return np.random.default_rng(0).integers(0, NUM_ACTIONS, num_envs)
+    return np.random.default_rng(0).integers(0, num_actions, num_envs)

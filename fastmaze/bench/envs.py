@@ -20,10 +20,10 @@ from fastmaze.bench.contenders import Make, Step, Unavailable
 from fastmaze.bench.machine import describe
 from fastmaze.envs.backends.validation import LARGEST, check_count
 from fastmaze.results import check_json_path, write_json
-from fastmaze.specs import TMazeSpec, check_integer, check_real, make_tmaze_spec
+from fastmaze.specs import TASKS, TaskSpec, TMazeSpec, check_integer, check_real, make_spec
 
-_TASKS: Final = ("PassiveTMaze", "ActiveTMaze")
-"""What the NumPy baseline covers."""
+_TASKS: Final = tuple(name for name in TASKS if name != "TMaze")
+"""All but the one with options that the NumPy baseline does not cover."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,10 @@ class BenchConfig:
     """
 
     task: str = "PassiveTMaze"
-    """Task to step, PassiveTMaze or ActiveTMaze."""
+    """Task to step; `fastmaze tasks` lists them. Peers are measured beside the T-Mazes only."""
     length: int = 1000
-    """Corridor length: episodes end, and start anew, every length + 1 steps or so."""
+    """Corridor length, or what else makes the task longer: episodes end, and start anew, every
+    length + 1 steps or so."""
     num_envs: tuple[int, ...] = (1, 64, 4096, 65536, 1048576)
     """Batch sizes."""
     threads: int = 0
@@ -53,9 +54,7 @@ class BenchConfig:
     """File to write all figures to."""
 
     def __post_init__(self) -> None:
-        if self.task not in _TASKS:
-            raise ValueError(f"task: expected one of {_TASKS}, got {self.task!r}")
-        make_tmaze_spec("bench envs", self.task, length=self.length)
+        _spec(self.task, self.length)
         if not isinstance(self.num_envs, tuple) or not self.num_envs:
             raise ValueError(
                 f"num_envs: expected a tuple of at least one batch size, got {self.num_envs!r}"
@@ -80,6 +79,13 @@ class Row(NamedTuple):
     most_envs: int = 1 << 62
 
 
+def _spec(task: str, length: int) -> TaskSpec:
+    """The spec of a task of this length."""
+    if task not in _TASKS:
+        raise ValueError(f"task: expected one of {_TASKS}, got {task!r}")
+    return make_spec(task, **{TASKS[task].dial: length})
+
+
 def rows(config: BenchConfig) -> list[Row]:
     """The contenders, `native` first: the others are compared with it."""
     many = config.threads or len(os.sched_getaffinity(0))
@@ -102,7 +108,7 @@ def rows(config: BenchConfig) -> list[Row]:
         Row("NumPy baseline", contenders.numpy_baseline, 1),
         Row("specification env", contenders.specification, 1, most_envs=4096),
     ]
-    if config.peers:
+    if config.peers and TASKS[config.task].spec is TMazeSpec:
         table += [
             Row("PufferLib tmaze", peers.pufferlib_tmaze, 1),
             Row("EnvPool Catch", peers.envpool_catch, 1, most_envs=65536),
@@ -118,12 +124,12 @@ def rows(config: BenchConfig) -> list[Row]:
 def run(config: BenchConfig) -> dict[str, Any]:
     """Measures, prints a table for each batch size, and returns (and writes) all figures."""
     check_json_path(config.json)
-    spec = make_tmaze_spec("bench envs", config.task, length=config.length)
+    spec = _spec(config.task, config.length)
     head = describe()
     print(f"{head['cpu']}, {head['cores']} cores, {head['isa']}, commit {head['commit']}")
     print(
-        f"{config.task}(length={config.length}), int64 actions, float32 observations, autoreset "
-        f"with final observations; {contenders.bytes_per_step(spec)} bytes a step"
+        f"{config.task}(length={config.length}), int64 actions, {spec.obs_dtype} observations, "
+        f"autoreset with final observations; {contenders.bytes_per_step(spec)} bytes a step"
     )
     results: list[dict[str, Any]] = []
     said: set[str] = set()
@@ -136,7 +142,7 @@ def run(config: BenchConfig) -> dict[str, Any]:
 
 
 def _measure(
-    config: BenchConfig, spec: TMazeSpec, num_envs: int, said: set[str]
+    config: BenchConfig, spec: TaskSpec, num_envs: int, said: set[str]
 ) -> list[dict[str, Any]]:
     """The table of one batch size."""
     ready: list[tuple[Row, Step]] = []
