@@ -243,26 +243,39 @@ class PlainBatch final : public Batch {
     // Steps envs [begin, end), whose outputs start at row `at`; returns how many finished.
     int64_t step_range(const uint8_t* actions, const StepOutputs& out, int64_t at, int64_t begin,
                        int64_t end) {
+        // Local copies tell the compiler that no byte written below changes them; a task of many
+        // tables is not copied.
+        using Local = std::conditional_t<(sizeof(Task) <= 256), const Task, const Task&>;
+        Local task = task_;
+        const uint64_t* __restrict key = arrays_.key.data();
+        const uint32_t* __restrict index = arrays_.index.data();
+        const uint32_t* episode = arrays_.episode.data();
+        const int32_t* start = arrays_.start.data();
+        const uint8_t* over = arrays_.over.data();
+        int32_t* t = arrays_.t.data();
+        State* states = arrays_.state.data();
+        float* reward = out.reward;
+        uint8_t* terminated = out.terminated;
+        const int32_t length = task.length();
+        const int64_t obs_size = task.obs_size();
+        Obs* obs = row(out.obs, at);
         int64_t finished = 0;
-        const int32_t length = task_.length();
-        for (int64_t i = begin; i < end; ++i, ++at) {
-            Obs* obs = row(out.obs, at);
-            if (arrays_.over[i]) [[unlikely]] {
+        for (int64_t i = begin; i < end; ++i, ++at, obs += obs_size) {
+            if (over[i]) [[unlikely]] {
                 // The episode was over before this step (mode NextStep): the action is ignored.
                 begin_episode(i, nullptr, false);
-                out.reward[at] = 0.0f;
-                out.terminated[at] = 0;
+                reward[at] = 0.0f;
+                terminated[at] = 0;
                 observe_one(i, obs);
                 continue;
             }
-            ++arrays_.t[i];
-            const Env env = env_of(arrays_, static_cast<size_t>(i));
-            State& state = arrays_.state[i];
-            const Move move = task_.step(env, actions[i - begin], state);
+            const Env env{key[i], index[i], episode[i], start[i], ++t[i]};
+            State& state = states[i];
+            const Move move = task.step(env, actions[i - begin], state);
             const bool done = move.ended || env.t >= length;
-            out.reward[at] = move.reward;
-            out.terminated[at] = done;
-            task_.observe(env, state, obs);
+            task.observe(env, state, obs);
+            reward[at] = move.reward;
+            terminated[at] = done;
             if (done) [[unlikely]] {
                 ++finished;
                 finish(i, env, out, at);

@@ -1,6 +1,7 @@
 // Every plain task, a line each.
 #include "plain_tasks.hpp"
 
+#include "memory_length.hpp"
 #include "pixel_world.hpp"
 
 namespace fastmaze {
@@ -15,6 +16,7 @@ constexpr PlainTask entry(const char* name) {
 }
 
 constexpr PlainTask kTasks[] = {
+    entry<MemoryLength>("MemoryLength"),
     entry<PixelWorld>("PixelWorld"),
 };
 

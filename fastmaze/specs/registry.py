@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import Any, Final
 
 from fastmaze.specs.base import TaskSpec
+from fastmaze.specs.memory_length import MemoryLengthSpec
 from fastmaze.specs.pixel_worlds import (
     KeyToDoorSpec,
     VisualMatchSpec,
@@ -90,6 +91,10 @@ FAMILIES: Final[Mapping[str, Family]] = {
         renderer="fastmaze.envs.rendering:TMazeRenderer",
         backends=("native", "numba", "device", "reference"),
     ),
+    "MemoryLength": Family(
+        reference="fastmaze.reference.memory_length:MemoryLength",
+        renderer="fastmaze.envs.plain_rendering:PlainRenderer",
+    ),
     "PixelWorld": Family(
         reference="fastmaze.reference.pixel_world:PixelWorld",
         renderer="fastmaze.envs.pixel_rendering:PixelWorldRenderer",
@@ -137,6 +142,12 @@ TASKS: Final[Mapping[str, Task]] = {
         spec=KeyToDoorSpec,
         summary="pick up the key, collect apples, open the door",
         paper=Paper("530", "short", "T", "T"),
+    ),
+    "MemoryLength": Task(
+        make=MemoryLengthSpec,
+        spec=MemoryLengthSpec,
+        summary="remember the bits of the first step, name one at the last",
+        paper=Paper("100", "T", "T", "1"),
     ),
 }
 """Every task by name."""

@@ -61,7 +61,7 @@ def test_equals_its_copy_in_a_population(task: str, seed: int) -> None:
     rng = np.random.default_rng(0)
     for _ in range(3):
         for _ in range(envs.task_spec.episode_length):
-            actions = rng.integers(0, 4, 7)
+            actions = rng.integers(0, envs.task_spec.num_actions, 7)
             obs, reward, terminated, _, _ = envs.step(actions)
             steps = [env.step(action) for env, action in zip(singles, actions, strict=True)]
             np.testing.assert_array_equal(obs, [step[0] for step in steps])

@@ -33,6 +33,11 @@ OPTIONS: Final[dict[str, dict[str, st.SearchStrategy[Any]]]] = {
     "TMaze": {"corridor_length": st.integers(1, 12), **_T_MAZE, "distract_reward": amounts},
     "PassiveVisualMatch": {**_PIXEL_WORLD, "fixed_colours": st.booleans()},
     "ActiveVisualMatch": {**_PIXEL_WORLD, "fixed_colours": st.booleans()},
+    "MemoryLength": {
+        "length": st.integers(1, 20),
+        "bits": st.integers(1, 30),
+        "show_time": st.booleans(),
+    },
     "KeyToDoor": {**_PIXEL_WORLD, "room": st.sampled_from(["sr", "cca"])},
 }
 """Task to its options' strategies; every option is left out now and then."""
