@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 
@@ -97,7 +97,8 @@ def as_model(task: str | TMazeSpec | Model, *, gamma: Any = None, **options: Any
             options["gamma"] = gamma
         return small_task(task, **options)
     if isinstance(task, str):
-        return TMazeModel(make_spec(task, **options), task, 1 if gamma is None else gamma)
+        spec = cast(TMazeSpec, make_spec(task, **options))
+        return TMazeModel(spec, task, 1 if gamma is None else gamma)
     if options:
         raise TypeError(f"options are for tasks given by name, got {', '.join(options)}")
     if isinstance(task, TMazeSpec):
