@@ -164,6 +164,12 @@ class PixelWorld {
             if (respawn_ == 0 && due != kNever && due != -1) return false;
             apples += due != kNever;
         }
+        // The first touch of an object makes all of them vanish.
+        for (const int cell : kObjectCells) {
+            if (is_match() && phase == kReward && state.player == cell && !(state.flags & kEntered)) {
+                return false;
+            }
+        }
         const uint8_t known = is_match() ? kEntered | kRight | kSeen : kTaken | kIndicated | kEntered;
         return (respawn_ == 0 ? apples <= num_apples_ : apples == num_apples_) &&
                state.apples >= 0 && state.apples <= (env.t - env.start) && state.zero == 0 &&

@@ -307,6 +307,9 @@ class PixelWorld(SpecificationEnv):
         )
         known = _ENTERED | (_RIGHT | _SEEN if spec.is_match else _TAKEN | _INDICATED)
         good = good and spec.is_possible(layout) and flags & ~known == 0
+        # The first touch of an object makes all of them vanish.
+        touching = spec.is_match and self.phase == REWARD and row["player"] in OBJECT_CELLS
+        good = good and (not touching or bool(flags & _ENTERED))
         good = good and 0 <= row["apples"] <= self.t - self.start_t and row["zero"] == 0
         if not good or not 0 <= row["player"] < ROWS * COLUMNS:
             raise ValueError("no episode of this task can reach these values")

@@ -205,7 +205,7 @@ def test_repeats_and_bad_lengths_are_checked(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(
         gpu_check_correctness,
         "causal_attention",
-        lambda q, k, v, **o: right(q, k, v) * (1 + 1e-6 * torch.rand(())),
+        lambda q, k, v, **o: right(q, k, v) * (1 + 1e-3 * torch.rand(())),
     )
     assert gpu_check_correctness.check_repeats(("fp32", 16), 2, "auto", CPU)["failures"]
     assert gpu_check_correctness.check_bad_length(41, "auto", CPU)["failures"]
