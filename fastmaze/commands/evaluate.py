@@ -15,7 +15,7 @@ from fastmaze.results import check_json_path, write_json
 from fastmaze.training import EvalResult, load_agent
 from fastmaze.training.attention_picture import (
     describe,
-    last_looks,
+    looks_of,
     plot_attention,
 )
 from fastmaze.training.evaluation import EVALUATE_EPISODES, evaluate_agent
@@ -63,7 +63,7 @@ def run(args: Sequence[str]) -> int:
     looks = []
     if options.attention is not None:
         # First, as it is refused where the agent has no attention.
-        looks = last_looks(options.run, seed=options.seed, length=lengths[0])
+        looks = looks_of(*agents[0], seed=options.seed)
     rows: list[dict[str, Any]] = []
     for config, network in agents:
         result = evaluate_agent(config, network, num_episodes=options.episodes, seed=options.seed)

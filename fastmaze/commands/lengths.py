@@ -16,10 +16,11 @@ from fastmaze.lengths.analyze import analyze
 from fastmaze.lengths.beliefs import MAX_NODES
 from fastmaze.lengths.minimise import Progress
 from fastmaze.lengths.pairs import MAX_PAIRS
-from fastmaze.lengths.paper import SWEEPS, Row, compare, markdown, table
+from fastmaze.lengths.paper import Row, compare, markdown, table
 from fastmaze.lengths.report import LengthReport
 from fastmaze.lengths.small_tasks import SMALL_TASKS
 from fastmaze.results import check_json_path, write_json
+from fastmaze.specs import dial_of
 
 _DESCRIPTION = f"""\
 Compute a task's memory and credit-assignment lengths exactly, and say which histories prove them.
@@ -98,8 +99,9 @@ def run(args: Sequence[str]) -> int:
 def _analyze(options: Options, progress: Progress) -> LengthReport:
     task_options: dict[str, Any] = dict(options.task_options)
     if options.length is not None:
-        dial = SWEEPS[options.task][0] if options.task in SWEEPS else "length"
-        task_options["corridor_length" if options.task == "TMaze" else dial] = options.length
+        # Abstract forms have dials of their own.
+        small = SMALL_TASKS.get(options.task)
+        task_options[small.dial if small else dial_of(options.task)] = options.length
     return analyze(
         options.task,
         gamma=options.gamma,

@@ -10,6 +10,7 @@ from typing import Annotated
 import tyro
 
 from fastmaze.play import play, replay
+from fastmaze.specs import dial_of
 
 _DESCRIPTION = """\
 Walk a maze in the terminal, or watch a trained agent do it.
@@ -50,5 +51,5 @@ def run(args: Sequence[str]) -> int:
         return replay(options.run, seed=options.seed or 0, length=options.length, fps=options.fps)
     task_options = dict(options.task_options)
     if options.length is not None:
-        task_options["corridor_length" if options.task == "TMaze" else "length"] = options.length
+        task_options[dial_of(options.task)] = options.length
     return play(options.task, seed=options.seed, **task_options)

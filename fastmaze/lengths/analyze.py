@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from fastmaze.lengths.small_tasks import SMALL_TASKS, small_task
 from fastmaze.lengths.stories import Storyteller, Suffix
 from fastmaze.lengths.tmaze import TMazeModel
 from fastmaze.lengths.values import optimal_edges, quantities, solve
-from fastmaze.specs import TMazeSpec, check_integer, make_spec
+from fastmaze.specs import TMazeSpec, check_integer, make_tmaze_spec
 
 TMAZES: Final = ("PassiveTMaze", "ActiveTMaze", "TMaze")
 """Tasks that are analysed as they are; `SMALL_TASKS` are in an abstract form."""
@@ -97,7 +97,7 @@ def as_model(task: str | TMazeSpec | Model, *, gamma: Any = None, **options: Any
             options["gamma"] = gamma
         return small_task(task, **options)
     if isinstance(task, str):
-        spec = cast(TMazeSpec, make_spec(task, **options))
+        spec = make_tmaze_spec("the analysis", task, **options)
         return TMazeModel(spec, task, 1 if gamma is None else gamma)
     if options:
         raise TypeError(f"options are for tasks given by name, got {', '.join(options)}")

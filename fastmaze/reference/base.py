@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
@@ -45,7 +46,7 @@ class Draws:
         return block[k % 4] * n >> 32
 
 
-class SpecificationEnv:
+class SpecificationEnv(ABC):
     """Base of all specification envs but the T-Maze's: a task adds what the methods say.
 
     `begin` draws or sets what an episode starts with, `move` is one step after the clock has moved
@@ -112,33 +113,33 @@ class SpecificationEnv:
         self.over = ended or self.t >= self.spec.episode_length
         return self.observation(), reward, self.over
 
+    @abstractmethod
     def begin(self, context: Any) -> None:
         """Sets what an episode starts with, at clock `t`; draws what `context` leaves open."""
-        raise NotImplementedError
 
+    @abstractmethod
     def move(self, action: int) -> tuple[float, bool]:
         """(reward, whether the episode ends before its time) of one step, `t` being the new one."""
-        raise NotImplementedError
 
+    @abstractmethod
     def observation(self) -> npt.NDArray[Any]:
         """The present observation."""
-        raise NotImplementedError
 
+    @abstractmethod
     def statistics(self) -> Episode:
         """What this episode amounts to so far."""
-        raise NotImplementedError
 
+    @abstractmethod
     def task_state(self) -> dict[str, Any]:
         """The members named in `TaskSpec.state_fields`: numbers, or lists of them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def load_task(self, row: Mapping[str, Any]) -> None:
         """Goes on from what `task_state` returned; the clock is already set.
 
         Raises:
             ValueError: no episode of this task can reach these values.
         """
-        raise NotImplementedError
 
     def save(self) -> dict[str, Any]:
         """The state by the names of a saved batch's arrays and of the task's own members."""

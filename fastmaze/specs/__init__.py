@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from fastmaze.specs.base import MAX_LENGTH, TaskSpec
 from fastmaze.specs.checks import check_boolean, check_integer, check_real
-from fastmaze.specs.registry import FAMILIES, TASKS, Family, Paper, Task, make_spec, make_tmaze_spec
+from fastmaze.specs.registry import (
+    FAMILIES,
+    TASKS,
+    Family,
+    Paper,
+    Task,
+    dial_of,
+    make_spec,
+    make_tmaze_spec,
+)
 from fastmaze.specs.tmaze import NUM_ACTIONS, PENALTY_RULES, TMazeSpec
 
 __all__ = [
@@ -25,6 +34,7 @@ __all__ = [
     "check_boolean",
     "check_integer",
     "check_real",
+    "dial_of",
     "make_spec",
     "make_tmaze_spec",
 ]

@@ -49,9 +49,9 @@ class Paper:
     T: str
     """Length of an episode in their source."""
     l_mem: str
-    """Reward memory length: how far back a reward looks."""
-    m: str
     """Policy memory length: how far back an optimal policy must look."""
+    m: str
+    """Reward and transition memory length: how far back rewards and observations look."""
     c: str
     """Credit assignment length: how far ahead an action's benefit can lie."""
 
@@ -186,6 +186,11 @@ def make_spec(task: str, **options: Any) -> TaskSpec:
                 f"its options are {', '.join(sorted(known))}"
             )
     return entry.make(**options)
+
+
+def dial_of(task: str) -> str:
+    """The option that makes a task longer; of a name that is no task's, the usual one."""
+    return TASKS[task].dial if isinstance(task, str) and task in TASKS else Task.dial
 
 
 def make_tmaze_spec(who: str, task: str, **options: Any) -> TMazeSpec:

@@ -25,6 +25,7 @@ from fastmaze.models.q_network import QNetwork
 from fastmaze.reference.philox import draw_goal
 from fastmaze.requirements import require_matplotlib
 from fastmaze.specs import NUM_ACTIONS, TMazeSpec
+from fastmaze.training.config import TrainConfig
 from fastmaze.training.evaluation import (
     EVAL_SEED,
     GreedyEpisode,
@@ -72,7 +73,11 @@ def last_looks(
         CheckpointError: the file is truncated, or no FastMaze checkpoint.
         ValueError: the agent has no attention.
     """
-    config, network = load_agent(checkpoint, length=length)
+    return looks_of(*load_agent(checkpoint, length=length), seed=seed)
+
+
+def looks_of(config: TrainConfig, network: QNetwork, *, seed: int) -> list[LastLook]:
+    """As `last_looks`, with an agent that `load_agent` returned."""
     if not isinstance(network.encoder, GPT):
         raise ValueError(
             f"attention: expected an agent with a transformer (--model gpt), got {config.model}, "

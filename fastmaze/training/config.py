@@ -14,7 +14,7 @@ from fastmaze.agents.ddqn import ValueScale
 from fastmaze.models.attention import ATTENTION_IMPLS, AttentionImpl
 from fastmaze.models.gpt import Positions
 from fastmaze.models.lstm import LSTMInit
-from fastmaze.specs import TMazeSpec, make_tmaze_spec
+from fastmaze.specs import TMazeSpec, dial_of, make_tmaze_spec
 from fastmaze.training.config_checks import check_hyperparameters, choose, integer, real
 from fastmaze.training.presets import PRESETS, Hyperparameters, ModelName, PresetName
 
@@ -315,14 +315,13 @@ class TrainConfig:
     @property
     def spec(self) -> TMazeSpec:
         """The task."""
-        dial = "corridor_length" if self.task == "TMaze" else "length"
-        return make_tmaze_spec("the trainer", self.task, **{dial: self.length}, **self.task_options)
+        dial = {dial_of(self.task): self.length}
+        return make_tmaze_spec("the trainer", self.task, **dial, **self.task_options)
 
     @property
     def env_options(self) -> dict[str, Any]:
         """Keywords for `fastmaze.make_vec` that say which task."""
-        dial = "corridor_length" if self.task == "TMaze" else "length"
-        return {dial: self.length, **self.task_options}
+        return {dial_of(self.task): self.length, **self.task_options}
 
     @property
     def hyper(self) -> Hyperparameters:

@@ -256,8 +256,8 @@ class _Run:
         """Collects, learns, and evaluates when it is time."""
         learner = self.learner
         updates = learner.updates
+        epsilon = learner.epsilon  # of this round: `collect` goes on to the next
         # Both wait for the device at their end: what they bring along is on the CPU.
-        epsilon = learner.epsilon
         clock = [time.perf_counter()]
         episodes = learner.collect()
         clock.append(time.perf_counter())
@@ -271,7 +271,7 @@ class _Run:
             advice=f"The last good checkpoint, of round {self.saved_round}, is untouched in "
             f"{self.run_dir}; the same steps from there lead here again",
         )
-        line = self._line(episodes) | {"epsilon": epsilon} | stats
+        line = self._line(episodes, epsilon) | stats
         line |= rates(
             self.config, clock[1] - clock[0], clock[2] - clock[1], learner.updates - updates
         )
@@ -290,7 +290,7 @@ class _Run:
         line["seconds"] = round(self._seconds, 3)
         return line
 
-    def _line(self, episodes: Outcomes) -> Line:
+    def _line(self, episodes: Outcomes, epsilon: float) -> Line:
         hyper, learner = self.config.hyper, self.learner
         played = learner.round * hyper.num_envs
         return {
@@ -302,6 +302,7 @@ class _Run:
             "train_return": float(episodes.returns.mean()),
             "train_cue_seen": float(episodes.cue_seen.mean()),
             "train_junction": float(episodes.junction.mean()),
+            "epsilon": epsilon,
         }
 
     def _evaluate(self) -> EvalResult:

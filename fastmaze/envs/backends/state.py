@@ -16,11 +16,15 @@ from fastmaze.envs.backends.base import Array, Mode
 from fastmaze.reference.base import NEVER_RESET
 from fastmaze.specs import TaskSpec, TMazeSpec
 
-FIELDS: Final = (
+_EPISODE: Final = (
     ("key", np.uint64),  # Philox key
     ("index", np.uint32),  # Philox counter word 0
     ("episode", np.uint32),  # Philox counter word 1; NEVER_RESET before the first reset
     ("start", np.int32),  # clock at the start of the episode
+)
+"""What every state begins with: which episode it is."""
+FIELDS: Final = (
+    *_EPISODE,
     ("x", np.int32),
     ("t", np.int32),
     ("flags", np.int32),  # y + 1 | goal is +1 << 2 | cue << 3 (0 never, 1 before, 2 seen now)
@@ -29,10 +33,7 @@ FIELDS: Final = (
 )
 """Of the T-Maze."""
 COMMON_FIELDS: Final = (
-    ("key", np.uint64),  # Philox key
-    ("index", np.uint32),  # Philox counter word 0
-    ("episode", np.uint32),  # Philox counter word 1; NEVER_RESET before the first reset
-    ("start", np.int32),  # clock at the start of the episode
+    *_EPISODE,
     ("t", np.int32),  # clock
     ("over", np.uint8),  # 1 when the episode has ended and the next one has not begun
 )
