@@ -81,7 +81,6 @@ def backward(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    out: Tensor,
     lse: Tensor,
     seqlens: Tensor | None,
     seed: Tensor | None,
@@ -89,16 +88,15 @@ def backward(
     scale: float,
     block_rows: int = BLOCK_ROWS,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of q, k, v from that of `out`: each of its input's shape, dtype and layout."""
+    """Gradients of q, k, v from that of the output: each of its input's shape, dtype and layout."""
     B, H, T, D = q.shape
     dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
     within, _ = rows_within(seqlens, B, T, lse)
     keys = None if seed is None else head_keys(seed, B, H, q.device)
     for b in _sequences(B, H, T, block_rows):
         outside = None if seqlens is None else ~within[b]
-        q_, k_, v_, g_, o_ = (_heads(x[b], lse.dtype, outside) for x in (q, k, v, grad, out))
+        q_, k_, v_, g_ = (_heads(x[b], lse.dtype, outside) for x in (q, k, v, grad))
         lse_ = lse[b].reshape(-1, T, 1)
-        mean = (g_ * o_).sum(-1, keepdim=True)  # [N, T, 1], of d weights, weighted
         if keys is not None:
             g_ = g_ * (65536 / keep_threshold(dropout_p))  # kept weights are multiplied by this
         dq_, dk_, dv_ = (x.new_zeros(x.shape) for x in (q_, k_, v_))
@@ -110,7 +108,10 @@ def backward(
             keep = None if keys is None else _keep(keys[b], rows, dropout_p)
             if keep is not None:
                 d_weights.mul_(keep)
-            d_weights.sub_(mean[:, rows]).mul_(weights)
+            # Less their weighted mean. It is also the sum of grad * out, which rounds otherwise: the
+            # first rows' small gradients would be lost in the difference.
+            mean = d_weights.mul_(weights).sum(-1, keepdim=True)
+            d_weights.addcmul_(weights, mean, value=-1)
             if keep is not None:
                 weights.mul_(keep)
             dv_[:, seen].baddbmm_(weights.mT, g)

@@ -258,7 +258,7 @@ def _backward(
                 grad, q, k, v, out, lse, seqlens, seed, dropout_p, scale, precision
             )
             return dq, dk, dv
-        return blockwise.backward(grad, q, k, v, out, lse, seqlens, seed, dropout_p, scale)
+        return blockwise.backward(grad, q, k, v, lse, seqlens, seed, dropout_p, scale)
 
 
 @_backward.register_fake
