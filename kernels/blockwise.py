@@ -108,8 +108,8 @@ def backward(
             keep = None if keys is None else _keep(keys[b], rows, dropout_p)
             if keep is not None:
                 d_weights.mul_(keep)
-            # Less their weighted mean. It is also the sum of grad * out, which rounds otherwise: the
-            # first rows' small gradients would be lost in the difference.
+            # Less their weighted mean. It is also the sum of grad * out, but that rounds otherwise:
+            # the first rows' small gradients would be lost in the difference.
             mean = d_weights.mul_(weights).sum(-1, keepdim=True)
             d_weights.addcmul_(weights, mean, value=-1)
             if keep is not None:

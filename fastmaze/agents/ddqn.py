@@ -89,22 +89,20 @@ class DDQN:
             target: its slow copy; no gradients are needed. Not asked where `discount` is 0.
             batch: whole episodes.
         """
-        if self.discount == 0:
-            # Nothing that follows counts: the rewards are the targets.
-            q = online(batch.obs[:, :-1], batch.actions[:, :-1])  # [B, T, A]
-            y = self._to_scale(batch.rewards * self.reward_scale)
-        else:
-            if self.separate_forwards:
-                with torch.no_grad():
-                    q_next = online(batch.obs, batch.actions)[:, 1:]  # [B, T, A]
-                q = online(batch.obs[:, :-1], batch.actions[:, :-1])  # [B, T, A]
-            else:
-                # Causal: the first T outputs over T + 1 steps are those over T steps.
-                q_all = online(batch.obs, batch.actions)  # [B, T + 1, A]
-                q, q_next = q_all[:, :-1], q_all[:, 1:].detach()
+        if self.separate_forwards and self.discount:
             with torch.no_grad():
+                q_next = online(batch.obs, batch.actions)[:, 1:]  # [B, T, A]
+            q = online(batch.obs[:, :-1], batch.actions[:, :-1])  # [B, T, A]
+        else:
+            # Causal: the first T outputs over T + 1 steps are those over T steps.
+            q_all = online(batch.obs, batch.actions)  # [B, T + 1, A]
+            q, q_next = q_all[:, :-1], q_all[:, 1:].detach()
+        with torch.no_grad():
+            if self.discount:
                 q_target = target(batch.obs, batch.actions)[:, 1:]  # [B, T, A]
                 y = self.targets(batch, q_next, q_target)
+            else:  # nothing that follows counts: the rewards are the targets
+                y = self._to_scale(batch.rewards * self.reward_scale)
         predicted = q.gather(2, batch.actions[:, :, None])[:, :, 0]  # [B, T]
         mask = batch.mask.to(predicted.dtype)
         count = mask.sum().clamp(min=1.0)

@@ -88,10 +88,12 @@ class Contender:
         self._process.communicate()
 
 
-def ours(name: str, config: dict[str, Any], precision: str, threads: int) -> Contender:
-    """FastMaze with fields of `TrainConfig`."""
+def ours(
+    name: str, config: dict[str, Any], precision: str, threads: int, *, practised: bool = False
+) -> Contender:
+    """FastMaze with fields of `TrainConfig`, on random episodes or those of a practised agent."""
     command = [sys.executable, "-m", "fastmaze.bench.update_ours"]
-    setting = {"config": config, "precision": precision, "threads": threads}
+    setting = {"config": config, "precision": precision, "threads": threads, "practised": practised}
     return Contender(name, command, setting, threads)
 
 

@@ -9,21 +9,26 @@ import numpy as np
 import torch
 
 from fastmaze.bench.ceilings import PRECISIONS, float32_precision
-from fastmaze.bench.update_parts import Recorder, Traffic, taken_apart
+from fastmaze.bench.update_parts import Recorder, Work, taken_apart
 from fastmaze.bench.update_turns import Figures, PeakMemory, Turns, serve
+from fastmaze.envs.vector import make_vec
 from fastmaze.specs import NUM_ACTIONS
 from fastmaze.training.config import TrainConfig
 from fastmaze.training.learner import Learner
+from fastmaze.training.rollout import exploration
 
+_RIGHT = 0
+"""The action along the corridor."""
 _GPU_UPDATES = 10
 """Updates of one turn on a GPU, which is waited for after the last of them."""
 
 
 def set_up(setting: Figures) -> tuple[Figures, Turns]:
-    """Makes a learner whose replay holds a batch of random episodes.
+    """Makes a learner whose replay holds a batch of episodes.
 
     Args:
-        setting: "config" (fields of `TrainConfig`), "precision" (of `PRECISIONS`) and "threads".
+        setting: "config" (fields of `TrainConfig`), "precision" (of `PRECISIONS`), "threads" and
+            "practised" (see `fill_replay`).
     """
     torch.set_num_threads(setting["threads"])
     torch.manual_seed(0)
@@ -36,7 +41,7 @@ def set_up(setting: Figures) -> tuple[Figures, Turns]:
         **setting["config"],
     )
     learner = Learner(config)
-    fill_replay(learner)
+    fill_replay(learner, practised=setting["practised"])
     updates = config.hyper.updates_per_round
     memory: list[PeakMemory] = []
 
@@ -66,15 +71,15 @@ def set_up(setting: Figures) -> tuple[Figures, Turns]:
             seconds = recorder.seconds()
         return {"parts": {name: value / calls for name, value in seconds.items()}}
 
-    def work() -> Figures:
+    def count() -> Figures:
         """Floating-point operations and bytes of an update, by part."""
         recorder = Recorder(device)
-        with taken_apart(learner, recorder), Traffic(recorder) as traffic:
+        with taken_apart(learner, recorder), Work(recorder) as work:
             recorder.begin("rest")
             learner.learn()
         return {
             "flops": {name: count // updates for name, count in recorder.flops.items()},
-            "bytes": {name: count // updates for name, count in traffic.bytes.items()},
+            "bytes": {name: count // updates for name, count in work.bytes.items()},
         }
 
     facts = {
@@ -87,21 +92,40 @@ def set_up(setting: Figures) -> tuple[Figures, Turns]:
         "update parts": lambda: parts(learner.learn, updates),
         "rollout": rollout,
         "rollout parts": lambda: parts(learner.collect, 1),
-        "work": work,
+        "work": count,
         "memory": lambda: memory[0].figures(),
     }
     return facts, turns
 
 
-def fill_replay(learner: Learner) -> None:
-    """Keeps a batch of episodes with the values that the task can emit, at random."""
-    spec, size = learner.spec, learner.hyper.batch_size
-    T, rng = spec.episode_length, np.random.default_rng(0)
-    low, high = np.array(spec.obs_low), np.array(spec.obs_high)
-    obs = rng.integers(low, high + 1, (T + 1, size, spec.obs_dim)).astype(np.float32)
-    actions = rng.integers(0, NUM_ACTIONS, (T, size)).astype(np.uint8)
-    rewards = rng.random((T, size)).astype(np.float32)
-    learner.replay.add(obs, actions, rewards)
+def fill_replay(learner: Learner, *, practised: bool = False) -> None:
+    """Keeps a batch of episodes.
+
+    Args:
+        learner: of a run in a passive maze.
+        practised: walk right, with random actions at the run's own chances, as an agent does that
+            knows the corridor; else walk at random throughout.
+    """
+    hyper, spec, size = learner.hyper, learner.spec, learner.hyper.batch_size
+    rng = np.random.default_rng(0)
+    shape = (spec.episode_length, size)
+    actions = rng.integers(0, NUM_ACTIONS, shape).astype(np.uint8)
+    if practised:
+        chance = exploration(
+            spec,
+            size,
+            epsilon=hyper.epsilon,
+            spread=hyper.epsilon_spread,
+            first_step=hyper.first_step_epsilon,
+            last_step=hyper.last_step_epsilon,
+        )
+        actions = np.where(rng.random(shape) < chance, actions, _RIGHT).astype(np.uint8)
+    options = learner.config.env_options
+    envs = make_vec(learner.config.task, num_envs=size, autoreset_mode="Disabled", **options)
+    first, _ = envs.reset(seed=0)
+    played = envs.unroll(actions)
+    envs.close()
+    learner.replay.add(np.concatenate([first[None], played.obs]), actions, played.reward)
 
 
 if __name__ == "__main__":

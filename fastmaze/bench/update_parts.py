@@ -1,8 +1,8 @@
 """Takes a learner's own update and rollout apart, by hooks: where the time goes, and the work.
 
 ```
-update:   sample | online forward | target forward | loss | backward | clip and step | target update
-                    '- attention      '- attention             '- attention
+update:   sample | histories | online forward | target forward | loss | backward | clip and step | …
+                                '- attention      '- attention             '- attention
 rollout:  network step | env step | network step | …, and the rest
 ```
 
@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
+from torch.utils.flop_counter import flop_registry
 
 from fastmaze.bench.device_timing import record_event
 from fastmaze.models import gpt
@@ -32,6 +33,7 @@ from fastmaze.training.learner import Learner
 
 UPDATE_PARTS: Final = (
     "sample",
+    "histories",
     "online forward",
     "online attention",
     "target forward",
@@ -45,7 +47,7 @@ UPDATE_PARTS: Final = (
 )
 ROLLOUT_PARTS: Final = ("network step", "env step", "rest")
 ATTENTION_PARTS: Final = ("online attention", "target attention", "attention backward")
-"""What grows with the square of the length."""
+"""What grows with the square of the length, unless only distinct histories are computed."""
 
 
 class Recorder:
@@ -58,7 +60,8 @@ class Recorder:
     def __init__(self, device: torch.device) -> None:
         self.part = "rest"
         self.flops: dict[str, int] = defaultdict(int)
-        """Part to floating-point operations of its matrix products, counted from shapes."""
+        """Part to floating-point operations of its matrix products: of attention and LSTMs always,
+        of all others while `Work` counts."""
         self._on_gpu = device.type == "cuda"
         self._marks: list[tuple[str, Any]] = []
         self._remembered: Any = None
@@ -105,9 +108,12 @@ def taken_apart(learner: Learner, recorder: Recorder) -> Iterator[None]:
     for network, name in ((learner.online, "online"), (learner.target, "target")):
         handles += [
             network.register_forward_pre_hook(lambda *_, name=name: _say(begin, f"{name} forward")),
-            network.register_forward_hook(
-                functools.partial(_after_forward, recorder=recorder, name=name)
-            ),
+            network.register_forward_hook(lambda *_: _say(begin, "loss")),
+        ]
+        handles += [
+            module.register_forward_hook(functools.partial(_after_lstm, recorder=recorder))
+            for module in network.modules()
+            if isinstance(module, nn.LSTM)
         ]
     parameters: list[Any] = list(learner.online.parameters())
     handles += [
@@ -121,20 +127,21 @@ def taken_apart(learner: Learner, recorder: Recorder) -> Iterator[None]:
     ]
     # The rest is no module: these two and the environments are wrapped where the learner holds
     # them, attention where the transformer does.
-    attention = vars(gpt)["causal_attention"]
+    attention = {name: vars(gpt)[name] for name in ("causal_attention", "attend_to_counts")}
     learner.update.algorithm = _Algorithm(algorithm, recorder)  # type: ignore[assignment]
     seams: list[tuple[Any, str, str]] = [
         (learner.replay, "sample", "sample"),
+        (learner.online, "histories", "histories"),
         (learner.online, "step", "network step"),
         (learner.envs, "step_into", "env step"),
     ]
     for owner, name, part in seams:
         setattr(owner, name, _within(recorder, part, getattr(owner, name)))
-    vars(gpt)["causal_attention"] = _attention(recorder, attention)
+    vars(gpt).update({name: _attention(recorder, f) for name, f in attention.items()})
     try:
         yield
     finally:
-        vars(gpt)["causal_attention"] = attention
+        vars(gpt).update(attention)
         learner.update.algorithm = algorithm
         for owner, name, _ in seams:
             delattr(owner, name)
@@ -174,30 +181,32 @@ class _Algorithm:
         return loss
 
 
-def _after_forward(
-    network: nn.Module, args: tuple[Tensor, ...], _: Tensor, *, recorder: Recorder, name: str
+def _after_lstm(
+    module: nn.LSTM, args: tuple[Tensor, ...], _: object, *, recorder: Recorder
 ) -> None:
-    batch, length = args[0].shape[:2]
-    linear = batch * length * token_flops(network)
-    attended = batch * attention_flops(network, length)
-    recorder.flops[f"{name} forward"] += linear
-    recorder.flops[f"{name} attention"] += attended
+    """Its products, which are inside of one operation."""
+    tokens = args[0].numel() // args[0].shape[-1]
+    flops = tokens * sum(2 * w.numel() for w in module.parameters() if w.ndim == 2)
+    recorder.flops[recorder.part] += flops
     if torch.is_grad_enabled():
-        # Two products for each of the forward's; attention makes its scores once more.
-        recorder.flops["backward"] += 2 * linear
-        recorder.flops["attention backward"] += attended * 5 // 2
-    recorder.begin("loss")
+        recorder.flops["backward"] += 2 * flops
 
 
 def _attention(recorder: Recorder, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Attention as parts of their own, its gradient too."""
 
-    def run(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Tensor:
+    def run(*inputs: Tensor, **options: Any) -> Tensor:
         before = recorder.begin(recorder.part.replace("forward", "attention"))
-        out = function(q, k, v, **options)
+        out = function(*inputs, **options)
+        left = [x for x in inputs if x.requires_grad]
+        if function.__name__ == "causal_attention":
+            flops = attention_flops(inputs[0])
+            recorder.flops[recorder.part] += flops
+            # Its gradient makes the scores once more; a block that runs again has been seen before.
+            if left and recorder.part != "backward":
+                recorder.flops["attention backward"] += flops * 5 // 2
         recorder.begin(before)
         if out.requires_grad:
-            left = [x for x in (q, k, v) if x.requires_grad]
             seen: list[None] = []
 
             def arrived(_: Tensor) -> None:
@@ -216,28 +225,17 @@ def _attention(recorder: Recorder, function: Callable[..., Tensor]) -> Callable[
     return run
 
 
-def token_flops(network: nn.Module) -> int:
-    """Floating-point operations of a forward pass's matrix products, for one token."""
-    total = 0
-    for name, module in network.named_modules():
-        if isinstance(module, nn.Linear) and name != "embedder.action":  # that one is looked up
-            total += 2 * module.weight.numel()
-        elif isinstance(module, nn.LSTM):
-            total += sum(2 * w.numel() for w in module.parameters() if w.ndim == 2)
-    return total
+def attention_flops(q: Tensor) -> int:
+    """Floating-point operations of causal attention's two products for queries [B, H, T, D]."""
+    B, H, T, D = q.shape
+    return 2 * B * H * T * (T + 1) * D
 
 
-def attention_flops(network: nn.Module, length: int) -> int:
-    """The same of causal attention's two products over one sequence, whatever its heads."""
-    blocks = [module for module in network.modules() if isinstance(module, gpt.Block)]
-    return sum(2 * length * (length + 1) * b.num_heads * b.head_dim for b in blocks)
+class Work(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts what operations do, by the part of a recorder under way.
 
-
-class Traffic(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes that operations read and write, by the part of a recorder under way.
-
-    Each operation is taken to read its inputs and to write its outputs once, as without fusion and
-    without a cache; views move nothing.
+    Bytes: each operation is taken to read its inputs and to write its outputs once, as without
+    fusion and without a cache; views move nothing. Matrix products are added to the recorder's.
     """
 
     def __init__(self, recorder: Recorder) -> None:
@@ -247,6 +245,9 @@ class Traffic(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
+        if func.overloadpacket in _PRODUCTS:
+            count = flop_registry[func.overloadpacket](*args, **(kwargs or {}), out_val=out)
+            self._recorder.flops[self._recorder.part] += count
         if not func.is_view and not func.name().startswith(_MOVE_NOTHING):
             inputs = [x for x in tree_iter((args, kwargs)) if isinstance(x, Tensor)]
             outputs = [x for x in tree_iter(out) if isinstance(x, Tensor)]
@@ -256,6 +257,11 @@ class Traffic(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return out
 
 
+_PRODUCTS: Final = (
+    *(torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.bmm, torch.ops.aten.baddbmm),
+    torch.ops.aten.convolution,
+    torch.ops.aten.convolution_backward,
+)
 _MOVE_NOTHING: Final = ("aten::empty", "aten::new_empty", "aten::_unsafe_view", "aten::detach")
 _ONLY_WRITE: Final = ("aten::fill_", "aten::zero_", "aten::uniform_", "aten::normal_")
 

@@ -6,6 +6,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from fastmaze.models.histories import Histories
+
 State = Any
 """What a model remembers between steps: its own business, handed back to it at each step."""
 
@@ -69,4 +71,27 @@ class DeviceStepper(Protocol):
             max_length: the most steps that will be taken from this state.
             state: an earlier state of the same sizes, to be set back in place and returned: what a
                 graph was captured with.
+        """
+
+
+@runtime_checkable
+class CountingEncoder(Protocol):
+    """What an encoder may offer beside: to encode each distinct history of a batch once.
+
+    Attributes:
+        counts_tokens: whether, as it is set now, all that it tells apart of a history is the newest
+            token, and how often each token was seen; and whether it had better be used so.
+    """
+
+    counts_tokens: bool
+
+    def encode_histories(self, x: Tensor, histories: Histories) -> Tensor:
+        """What `forward` gives at a step that ends each history, up to rounding.
+
+        Args:
+            x: float32 [K, E], the distinct tokens: embedded steps.
+            histories: R of them.
+
+        Returns:
+            float32 [R, F].
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal, cast
 
@@ -13,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from fastmaze.kernels import causal_attention
 from fastmaze.models.attention import ATTENTION_IMPLS, AttentionImpl, attend_to_cache
+from fastmaze.models.histories import Histories, attend_to_counts, token_scores
 from fastmaze.models.token_counts import TokenCounts
 
 Positions = Literal["none", "sinusoidal", "learned", "rotary"]
@@ -113,23 +115,45 @@ class GPT(nn.Module):
         x = self._with_positions(self.embed(x), 0, x.shape[1])
         x = drop(x, self.dropout, self.training)
         for block in self.blocks:
-            if self.recompute and torch.is_grad_enabled():
-                drops = self.training and self.dropout > 0
-                x = checkpoint(block, x, use_reentrant=False, preserve_rng_state=drops)
-            else:
-                x = block(x)
+            x = self._kept_small(block, x)
         y: Tensor = self.final_norm(x)
         return y
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether all it tells apart of a history are counts of tokens; see `CountingEncoder`."""
+        return counts_tokens(
+            num_layers=len(self.blocks),
+            positions=self.positions,
+            dropout=self.dropout if self.training else 0.0,
+            attention_impl=self.attention_impl,
+            device=self.final_norm.weight.device.type,
+        )
+
+    def encode_histories(self, x: Tensor, histories: Histories) -> Tensor:
+        """Encodes distinct histories of distinct tokens: float32 [K, E] to float32 [R, F]."""
+        block = cast(Block, self.blocks[0])
+        token = self.embed(x)  # [K, F]
+        q, k, v = block.heads(token)  # [K, H, D]
+        y = attend_to_counts(token_scores(q, k), v, histories.newest, histories.counts)
+        newest = token.index_select(0, histories.newest)  # [R, F]
+        encoded: Tensor = self.final_norm(self._kept_small(block.rest, newest, y.flatten(1)))
+        return encoded
+
+    def _kept_small(self, part: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+        """What a part makes of its inputs; where asked to, without keeping what lies between."""
+        if self.recompute and torch.is_grad_enabled():
+            drops = self.training and self.dropout > 0
+            y: Tensor = checkpoint(part, *inputs, use_reentrant=False, preserve_rng_state=drops)
+            return y
+        return part(*inputs)
 
     def initial_state(self, batch_size: int, max_length: int) -> KeyValueCache | TokenCounts:
         """An empty memory for `batch_size` sequences of at most `max_length` steps.
 
-        A cache; or, on a CPU, counts of distinct tokens where that is the same: in a single block
-        without positions and dropout (and `attention_impl` "auto").
+        A cache, or counts of distinct tokens where `counts_tokens`.
         """
-        same = len(self.blocks) == 1 and self.positions == "none" and self.attention_impl == "auto"
-        drops = self.training and self.dropout > 0
-        if same and not drops and self.final_norm.weight.device.type == "cpu":
+        if self.counts_tokens:
             return TokenCounts(batch_size, max_length)
         return self._cache(batch_size, max_length)
 
@@ -287,6 +311,18 @@ class Block(nn.Module):
         x = x + drop(self.project(y), self.dropout, self.training)
         y = self.contract(gelu(self.expand(self.norm2(x)), approximate="tanh"))
         return x + drop(y, self.dropout, self.training)
+
+
+def counts_tokens(
+    *, num_layers: int, positions: Positions, dropout: float, attention_impl: str, device: str
+) -> bool:
+    """Whether a `GPT` set so counts tokens instead of attending to every step.
+
+    A single block without positions and dropout may; it does on a CPU, unless another
+    implementation of attention than "auto" is asked for.
+    """
+    same = num_layers == 1 and positions == "none" and dropout == 0
+    return same and attention_impl == "auto" and device == "cpu"
 
 
 def drop(x: Tensor, p: float, training: bool) -> Tensor:

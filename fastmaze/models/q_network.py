@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from fastmaze.models.embedders import StepEmbedder
-from fastmaze.models.encoder import DeviceStepper, SequenceEncoder, State
+from fastmaze.models.encoder import CountingEncoder, DeviceStepper, SequenceEncoder, State
+from fastmaze.models.histories import Histories, find_histories, fingerprints
 
 
 class QNetwork(nn.Module):
@@ -40,25 +42,54 @@ class QNetwork(nn.Module):
         self.encoder = encoder
         self.head = _mlp(encoder.output_dim, head_widths, num_actions)
 
-    def forward(self, obs: Tensor, actions: Tensor) -> Tensor:
+    def forward(self, obs: Tensor, actions: Tensor, histories: Histories | None = None) -> Tensor:
         """Action values along whole episodes.
 
         Args:
             obs: float32 [B, T, D], from the reset on.
             actions: int64 [B, T - 1], the action taken at each observation but the last.
+            histories: what `histories` finds in them; None computes every step by itself.
 
         Returns:
             float32 [B, T, A].
         """
+        before = self._actions_before(actions)
+        if histories is None:
+            q: Tensor = self.head(self._encode(self.encoder, self.embedder(obs, before)))
+            return q
+        obs, before = (x.flatten(0, 1).index_select(0, histories.tokens) for x in (obs, before))
+        encode = cast(CountingEncoder, self.encoder).encode_histories
+        y = self._encode(encode, self.embedder(obs, before), histories)  # [R, F]
+        where = histories.where
+        q = self.head(y).index_select(0, where.flatten())
+        return q.view(*where.shape, self.num_actions)
+
+    def histories(self, obs: Tensor, actions: Tensor) -> Histories | None:
+        """The distinct histories of whole episodes, for `forward`.
+
+        Args:
+            obs: as in `forward`.
+            actions: as in `forward`.
+
+        Returns:
+            None where the encoder needs to see every step, or had better do so.
+        """
+        if not (isinstance(self.encoder, CountingEncoder) and self.encoder.counts_tokens):
+            return None
+        before = self._actions_before(actions).to(obs.dtype)
+        return find_histories(fingerprints(torch.cat([obs, before[:, :, None]], dim=2)))
+
+    def _actions_before(self, actions: Tensor) -> Tensor:
+        """The action that led to each observation, int64 [B, T]; A (none) to the first."""
         none = actions.new_full((len(actions), 1), self.num_actions)
-        x = self.embedder(obs, torch.cat([none, actions], dim=1))  # [B, T, E]
+        return torch.cat([none, actions], dim=1)
+
+    def _encode(self, encode: Callable[..., Tensor], x: Tensor, *options: Histories) -> Tensor:
+        """The encoder's output in float32, whatever it computes in."""
         if self.compute_dtype == torch.float32:
-            y = self.encoder(x)  # [B, T, F]
-        else:
-            with torch.autocast(x.device.type, self.compute_dtype):
-                y = self.encoder(x).float()
-        q: Tensor = self.head(y)  # [B, T, A]
-        return q
+            return encode(x, *options)
+        with torch.autocast(x.device.type, self.compute_dtype):
+            return encode(x, *options).float()
 
     def initial_state(self, batch_size: int, max_length: int) -> State:
         """The memory before an episode's first observation; see `SequenceEncoder`."""

@@ -62,6 +62,7 @@ class Learner:
             self.online,
             self.target,
             micro_batch_size=memory.update.micro_batch_size,
+            counted_batch_size=memory.update.counted_batch_size,
             processes=processes,
         )
         if processes.several:

@@ -18,6 +18,7 @@ from typing import Final
 
 import torch
 
+from fastmaze.models.gpt import counts_tokens
 from fastmaze.specs import NUM_ACTIONS
 from fastmaze.training.config import TrainConfig
 from fastmaze.training.evaluation import eval_envs
@@ -49,6 +50,8 @@ class UpdatePlan:
 
     micro_batch_size: int
     """Episodes that go through the networks at once."""
+    counted_batch_size: int
+    """The same where only distinct histories do (`fastmaze.models.histories`)."""
     recompute: bool
     """Whether blocks run forward once more in the backward pass."""
     bytes: int
@@ -158,17 +161,36 @@ def plan_update(config: TrainConfig, processes: int = 1) -> UpdatePlan:
     size = config.micro_batch_size
     if size is None:
         size = max(1, most // activation_bytes(config, 1, recompute=recompute))
-        if kind == "cpu":
-            rows = LSTM_ROWS if config.model == "lstm" else 1
-            size = min(size, max(rows, CPU_TOKENS // (T + 1)))
-    size = min(size, batch)
+    size = counted = min(size, batch)
+    if config.micro_batch_size is None and kind == "cpu":
+        rows = LSTM_ROWS if config.model == "lstm" else 1
+        size = min(size, max(rows, CPU_TOKENS // (T + 1)))
+    largest = counted if _counts(config, kind) else size
     # Observations and rewards float32, actions int64, two masks.
     whole = batch * (4 * (T + 1) * config.spec.obs_dim + (4 + 8 + 2) * T)
     return UpdatePlan(
-        micro_batch_size=math.ceil(batch / math.ceil(batch / size)),  # slices of equal size
+        micro_batch_size=_equal_slices(batch, size),
+        counted_batch_size=_equal_slices(batch, counted),
         recompute=recompute,
-        bytes=whole + activation_bytes(config, size, recompute=recompute),
+        bytes=whole + activation_bytes(config, largest, recompute=recompute),
     )
+
+
+def _counts(config: TrainConfig, device: str) -> bool:
+    """Whether only distinct histories go through the networks."""
+    hyper = config.hyper
+    return config.model == "gpt" and counts_tokens(
+        num_layers=hyper.num_layers,
+        positions=hyper.positions,
+        dropout=hyper.dropout,
+        attention_impl=config.attention_impl,
+        device=device,
+    )
+
+
+def _equal_slices(batch: int, most: int) -> int:
+    """Episodes of each where a batch is cut into as few slices as hold at most so many."""
+    return math.ceil(batch / math.ceil(batch / most))
 
 
 def activation_bytes(config: TrainConfig, rows: int, *, recompute: bool) -> int:

@@ -5,6 +5,9 @@
                    (micro-batches)   + gradients ─> clip ─> Adam ─> target follows
 ```
 
+Where the networks can tell histories apart by their tokens' counts alone, a slice's histories are
+looked up first, and each distinct one is computed once (`fastmaze.models.histories`).
+
 Everything from the batch on is on the device and waits for nothing there, so that a CUDA graph can
 hold it: what is drawn, and the learning rate, are made outside.
 """
@@ -12,6 +15,8 @@ hold it: what is drawn, and the learning rate, are made outside.
 from __future__ import annotations
 
 import contextlib
+import functools
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -20,6 +25,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from fastmaze.agents.ddqn import DDQN, Batch
+from fastmaze.models.histories import Histories
 from fastmaze.models.q_network import QNetwork
 from fastmaze.training.config import TrainConfig
 from fastmaze.training.data_parallel import ALONE, Processes
@@ -35,6 +41,7 @@ class Update:
         online: the network that learns.
         target: its slow copy.
         micro_batch_size: episodes that go through the networks at once; None for all of them.
+        counted_batch_size: the same where only distinct histories do; None for all of them.
         processes: which of how many this is. Each brings its part of the batch; all have the same
             weights before and after.
 
@@ -50,11 +57,13 @@ class Update:
         target: QNetwork,
         *,
         micro_batch_size: int | None = None,
+        counted_batch_size: int | None = None,
         processes: Processes = ALONE,
     ) -> None:
         hyper, device = config.hyper, torch.device(config.device)
         self.online, self.target = online, target
         self.micro_batch_size = micro_batch_size or hyper.batch_size
+        self.counted_batch_size = counted_batch_size or hyper.batch_size
         self._target_rate, self._grad_clip = hyper.target_rate, hyper.grad_clip
         self._processes = processes
         self.algorithm = DDQN(
@@ -76,6 +85,9 @@ class Update:
             capturable=graph,
         )
         self._graph = UpdateGraph(self._run, device) if graph else None
+        # Their number differs from batch to batch, which compilers and graphs cannot have; and they
+        # are those of whole episodes, of which a separate forward pass leaves out the last step.
+        self._may_count = not (graph or config.compile_update or hyper.separate_forwards)
         # What the loss calls; other objects than the networks where those are wrapped.
         self._online: Any = online
         self._target: Any = target
@@ -140,21 +152,34 @@ class Update:
     def gradients(self, batch: Batch) -> Tensor:
         """First half: sets those of the whole batch's loss; returns loss and means, float32 [3]."""
         self.optimizer.zero_grad(set_to_none=True)
-        B, size = len(batch.obs), self.micro_batch_size
         counts = batch.mask.sum(dim=1).to(batch.rewards.dtype)  # steps, [B]
         total = self._processes.sum(counts.sum()).clamp(min=1.0)
         stats = torch.zeros(3, dtype=batch.rewards.dtype, device=batch.rewards.device)
-        for start in range(0, B, size):
-            rows = slice(start, start + size)
+        for rows, histories in self._slices(batch):
             part = Batch(*(x[rows] for x in batch))
             share = counts[rows].sum() / total
-            with self._synchronised(start + size >= B):
-                loss = self.algorithm.loss(self._online, self._target, part)
+            online, target = self._online, self._target
+            if histories is not None:
+                online = functools.partial(online, histories=histories)
+                target = functools.partial(target, histories=histories)
+            with self._synchronised(rows.stop >= len(batch.obs)):
+                loss = self.algorithm.loss(online, target, part)
                 scaled = loss.loss * (share * self._processes.size)
                 scaled.backward()  # type: ignore[no-untyped-call]
             means = torch.stack([loss.loss.detach(), loss.q_mean, loss.target_mean])
             stats += share * means
         return stats
+
+    def _slices(self, batch: Batch) -> Iterator[tuple[slice, Histories | None]]:
+        """The batch's rows in slices, each with its distinct histories where these are counted."""
+        for rows in _cut(slice(0, len(batch.obs)), self.counted_batch_size):
+            histories = None
+            if self._may_count:
+                histories = self.online.histories(batch.obs[rows], batch.actions[rows])
+            if histories is not None:
+                yield rows, histories
+            else:
+                yield from ((part, None) for part in _cut(rows, self.micro_batch_size))
 
     def _synchronised(self, last: bool) -> AbstractContextManager[object]:
         """Gradients are summed over processes with the last slice; the others only add to them."""
@@ -180,6 +205,12 @@ class Update:
         self.optimizer.load_state_dict(state)
         if self._graph is not None:
             self._graph.forget()  # it would go on writing where the state was
+
+
+def _cut(rows: slice, size: int) -> Iterator[slice]:
+    """Rows in slices of at most so many."""
+    for start in range(rows.start, rows.stop, size):
+        yield slice(start, min(start + size, rows.stop))
 
 
 def _say(what: str, reason: str) -> None:

@@ -121,8 +121,10 @@ def test_whole_run(tmp_path: Path, checkout: Path, capsys: pytest.CaptureFixture
     figures = json.loads(path.read_text(encoding="utf-8"))
     assert [(row["length"], row["name"]) for row in figures["rows"]] == [
         (8, "fastmaze default"),
+        (8, "fastmaze, practised"),
         (8, "published"),
         (16, "fastmaze default"),
+        (16, "fastmaze, practised"),
         (16, "published"),
     ]
     for row in figures["rows"]:

@@ -16,10 +16,9 @@ from fastmaze.bench.update_parts import (
     ROLLOUT_PARTS,
     UPDATE_PARTS,
     Recorder,
-    Traffic,
+    Work,
     attention_flops,
     taken_apart,
-    token_flops,
 )
 from fastmaze.models import gpt
 from fastmaze.training.config import TrainConfig
@@ -29,6 +28,7 @@ CPU = torch.device("cpu")
 
 FORWARD = ["{0} forward", "{0} attention", "{0} forward", "loss"]
 ONLINE = [part.format("online") for part in FORWARD]
+LOOKED_UP = ("histories", "rest")
 TARGET = [part.format("target") for part in FORWARD]
 
 
@@ -75,22 +75,26 @@ class Diary(Recorder):
 
 
 @pytest.mark.parametrize(
-    ("changes", "forwards"),
+    ("changes", "forwards", "looked_up"),
     [
-        ({}, ONLINE + TARGET),
-        ({"dropout": 0.1}, ONLINE + TARGET),
-        ({"discount": 0.0}, ONLINE),
-        ({"separate_forwards": True}, ONLINE + ONLINE + TARGET),
+        ({}, ONLINE + TARGET, LOOKED_UP),
+        ({"attention_impl": "sdpa"}, ONLINE + TARGET, LOOKED_UP),
+        ({"dropout": 0.1}, ONLINE + TARGET, LOOKED_UP),
+        ({"discount": 0.0}, ONLINE, LOOKED_UP),
+        ({"separate_forwards": True}, ONLINE + ONLINE + TARGET, ()),
     ],
 )
 def test_the_parts_of_an_update_come_in_their_order(
-    make: Callable[..., Learner], changes: dict[str, Any], forwards: list[str]
+    make: Callable[..., Learner],
+    changes: dict[str, Any],
+    forwards: list[str],
+    looked_up: tuple[str, ...],
 ) -> None:
     learner, diary = make(**changes), Diary()
     with taken_apart(learner, diary):
         learner.learn()
     assert diary.order == [
-        *("sample", "rest", "loss"),
+        *("sample", "rest", *looked_up, "loss"),
         *forwards,
         *("backward", "attention backward", "backward", "clip and step", "target update"),
     ]
@@ -138,35 +142,49 @@ def test_taking_apart_changes_nothing_and_leaves_nothing(make: Callable[..., Lea
     assert len(diary.order) == noted > 0
 
 
-@pytest.mark.parametrize("model", ["gpt", "lstm"])
-def test_counted_products_are_torchs_count(make: Callable[..., Learner], model: str) -> None:
-    learner = make(model=model, dropout=0.1)  # with dropout, attention is an operator of its own
-    B, T = 4, learner.spec.episode_length + 1
-    obs = torch.zeros(B, T, learner.spec.obs_dim)
-    actions = torch.zeros(B, T - 1, dtype=torch.int64)
+@pytest.mark.parametrize("changes", [{}, {"model": "lstm"}, {"dropout": 0.1}, {"recompute": True}])
+def test_products_are_counted(make: Callable[..., Learner], changes: dict[str, Any]) -> None:
+    """As torch counts them, which knows neither an LSTM nor an operator of ours."""
+    learner, recorder = make(num_layers=2, discount=0.0, **changes), Recorder(CPU)
+    with taken_apart(learner, recorder), Work(recorder):
+        learner.learn()
+    B, T, F, E = 4, learner.spec.episode_length + 1, 32, 128
     with FlopCounterMode(display=False) as counter:  # type: ignore[no-untyped-call]
-        learner.online(obs, actions)
+        learner.learn()
     counted = counter.get_total_flops()
-    if model == "lstm":  # one operator, which torch does not count: four gates of two products
-        counted += B * T * 2 * 4 * 32 * (128 + 32)
-    assert B * T * token_flops(learner.online) == counted
+    lstm = B * T * 2 * 4 * F * (E + 3 * F) if "model" in changes else 0
+    pairs = B * T * (T + 1) // 2
+    attention = 0 if "model" in changes else 2 * 2 * 2 * F * pairs  # two products of two layers
+    again = 2 if "recompute" in changes else 1
+    flops = recorder.flops
+    assert flops["online attention"] == attention
+    assert flops["attention backward"] >= attention * 5 // 2
+    assert sum(flops.values()) == counted + 3 * lstm + (again + 2.5) * attention
+    assert flops["backward"] > 1.5 * flops["online forward"] > 0
 
 
-def test_causal_attention_has_a_product_for_each_query_and_key_before_it(
-    make: Callable[..., Learner],
-) -> None:
-    network = make(num_layers=2, num_heads=4).online
+def test_distinct_histories_are_less_work(make: Callable[..., Learner]) -> None:
+    def flops(**changes: Any) -> int:
+        learner, recorder = make(length=40, batch_size=16, **changes), Recorder(CPU)
+        fill_replay(learner, practised=True)
+        with taken_apart(learner, recorder), Work(recorder):
+            learner.learn()
+        return sum(recorder.flops.values())
+
+    assert flops() < 0.6 * flops(attention_impl="sdpa")
+
+
+def test_causal_attention_has_a_product_for_each_query_and_key_before_it() -> None:
     pairs = 1 + 2 + 3 + 4 + 5
-    multiply_and_add, scores_and_values, layers = 2, 2, 2
-    expected = multiply_and_add * scores_and_values * layers * 32 * pairs
-    assert attention_flops(network, 5) == expected
-    assert attention_flops(make(model="lstm").online, 5) == 0
+    multiply_and_add, scores_and_values, sequences, heads, width = 2, 2, 3, 4, 8
+    expected = multiply_and_add * scores_and_values * sequences * heads * width * pairs
+    assert attention_flops(torch.zeros(sequences, heads, 5, width)) == expected
 
 
-def test_traffic_counts_what_an_operation_reads_and_writes() -> None:
+def test_work_counts_what_an_operation_reads_and_writes() -> None:
     recorder = Recorder(CPU)
     x, y = torch.ones(8, 16), torch.ones(8, 16)
-    with Traffic(recorder) as traffic:
+    with Work(recorder) as work:
         recorder.begin("loss")
         z = x + y
         recorder.begin("sample")
@@ -174,21 +192,23 @@ def test_traffic_counts_what_an_operation_reads_and_writes() -> None:
         recorder.begin("backward")
         z.add_(torch.ones(1).expand(8, 16))
     array = 8 * 16 * 4
-    assert traffic.bytes["loss"] == 3 * array
-    assert traffic.bytes["sample"] == 0
+    assert work.bytes["loss"] == 3 * array
+    assert work.bytes["sample"] == 0
     in_place = 2 * array + 4
-    assert in_place <= traffic.bytes["backward"] <= in_place + 16, "an expanded row is read once"
+    assert in_place <= work.bytes["backward"] <= in_place + 16, "an expanded row is read once"
 
 
-@pytest.mark.parametrize("changes", [{}, {"dropout": 0.1}, {"model": "lstm"}])
-def test_traffic_and_kept_activations_grow_with_the_length(
+@pytest.mark.parametrize(
+    "changes", [{}, {"attention_impl": "sdpa"}, {"dropout": 0.1}, {"model": "lstm"}]
+)
+def test_bytes_and_kept_activations_grow_with_the_length(
     make: Callable[..., Learner], changes: dict[str, Any]
 ) -> None:
     """Nothing of T × T is kept or moved between operations, whatever the clock says."""
 
     def amounts(length: int) -> tuple[int, int]:
         learner, recorder = make(length=length - 1, **changes), Recorder(CPU)
-        with taken_apart(learner, recorder), Traffic(recorder) as traffic:
+        with taken_apart(learner, recorder), Work(recorder) as work:
             learner.learn()
         kept: list[int] = []
 
@@ -199,8 +219,8 @@ def test_traffic_and_kept_activations_grow_with_the_length(
         learner.online.train()
         batch = learner.replay.sample(4, learner.rng)
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-            learner.update.algorithm.loss(learner.online, learner.target, batch)
-        return sum(traffic.bytes.values()), sum(kept)
+            learner.update.gradients(batch)
+        return sum(work.bytes.values()), sum(kept)
 
     small, large = amounts(128), amounts(256)
     for a, b in zip(small, large, strict=True):

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from fastmaze.agents.ddqn import Batch
+from fastmaze.models.histories import Histories
+from fastmaze.models.q_network import QNetwork
 from fastmaze.training import TrainConfig
 from fastmaze.training.learner import Learner
 from fastmaze.training.memory import plan_memory
@@ -49,7 +51,7 @@ def one_update(
     torch.manual_seed(1)
     online = build_network(config, recompute=recompute).to(dtype)
     target = build_network(config).to(dtype).requires_grad_(False)
-    update = Update(config, online, target, micro_batch_size=micro)
+    update = Update(config, online, target, micro_batch_size=micro, counted_batch_size=micro)
     batch = batch._replace(obs=batch.obs.to(dtype), rewards=batch.rewards.to(dtype))
     torch.manual_seed(2)
     stats = update(batch, 1e-3)
@@ -86,6 +88,58 @@ def test_micro_batches_add_up_to_the_batch(tiny: Make, changes: dict[str, Any], 
     largest = max(float(whole[name].abs().max()) for name in gradients)
     for name in gradients:
         assert float((cut[name] - whole[name]).abs().max()) <= 1e-6 * largest, name
+
+
+def maze_batch(config: TrainConfig, rows: int) -> Batch:
+    """As `padded_batch`, with observations of a maze: half of the episodes begin alike."""
+    batch = padded_batch(config, rows)
+    batch.obs[...] = batch.obs.sign()
+    batch.obs[1 : rows // 2, :8] = batch.obs[0, :8]
+    batch.actions[1 : rows // 2, :8] = batch.actions[0, :8]
+    return batch
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"discount": 0.0}, {"discount": 1.0, "trace": 1.0}, {"discount": 0.9, "micro_batch_size": 3}],
+    ids=["no-future", "whole-future", "slices"],
+)
+def test_distinct_histories_give_the_update_of_all_steps(
+    tiny: Make, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Statistics, gradients and new weights."""
+    asked: list[int] = []
+    find = QNetwork.histories
+
+    def watched(network: QNetwork, obs: Tensor, actions: Tensor) -> Histories | None:
+        found = find(network, obs, actions)
+        asked.append(0 if found is None else len(found.newest))
+        return found
+
+    monkeypatch.setattr(QNetwork, "histories", watched)
+    counted, plain = (tiny(length=11, attention_impl=impl, **changes) for impl in ("auto", "sdpa"))
+    batch = maze_batch(counted, 7)
+    micro = changes.get("micro_batch_size", 7)
+    got = one_update(counted, batch, micro=micro, dtype=torch.float64)
+    assert len(asked) == -(-7 // micro)
+    assert all(0 < rows < 7 * 12 for rows in asked)
+    expected = one_update(plain, batch, micro=micro, dtype=torch.float64)
+    for name, value in expected.items():
+        largest = max(float(value.abs().max()), 1e-6)
+        torch.testing.assert_close(got[name], value, rtol=1e-5, atol=1e-5 * largest, msg=name)
+
+
+@pytest.mark.parametrize("changes", [{"compile_update": True}, {"separate_forwards": True}])
+def test_what_needs_all_steps_is_given_them(
+    tiny: Make, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError("histories were looked for")
+
+    monkeypatch.setattr(QNetwork, "histories", fail)
+    monkeypatch.setattr(torch, "compile", lambda network: network)
+    config = tiny(length=11, discount=0.9, **changes)
+    one_update(config, maze_batch(config, 3))
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
