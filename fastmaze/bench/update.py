@@ -166,12 +166,12 @@ def measure_case(
         by_name = {row["name"]: row for row in rows}
         _take_turns(ready, by_name, "update", config.rounds)
         _once(ready, by_name, "memory")
-        if config.rollouts:
-            _take_turns(ready, by_name, "rollout", config.rounds)
         mine = [contender for contender in ready if not contender.name.startswith("published")]
-        for what in ("update", "rollout") if config.rollouts else ("update",):
-            _take_apart(mine, by_name, what, config.rounds)
+        _take_apart(mine, by_name, "update", config.rounds)
         _once(mine, by_name, "work")
+        if config.rollouts:  # last: what they play goes into the replay
+            _take_turns(ready, by_name, "rollout", config.rounds)
+            _take_apart(mine, by_name, "rollout", config.rounds)
     return rows
 
 

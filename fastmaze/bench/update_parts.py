@@ -196,6 +196,8 @@ def _attention(recorder: Recorder, function: Callable[..., Tensor]) -> Callable[
     """Attention as parts of their own, its gradient too."""
 
     def run(*inputs: Tensor, **options: Any) -> Tensor:
+        if recorder.part == "network step":
+            return function(*inputs, **options)
         before = recorder.begin(recorder.part.replace("forward", "attention"))
         out = function(*inputs, **options)
         left = [x for x in inputs if x.requires_grad]

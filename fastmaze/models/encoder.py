@@ -6,8 +6,6 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from fastmaze.models.histories import Histories
-
 State = Any
 """What a model remembers between steps: its own business, handed back to it at each step."""
 
@@ -76,7 +74,7 @@ class DeviceStepper(Protocol):
 
 @runtime_checkable
 class CountingEncoder(Protocol):
-    """What an encoder may offer beside: to encode each distinct history of a batch once.
+    """What an encoder may offer beside: to encode each distinct history once.
 
     Attributes:
         counts_tokens: whether, as it is set now, all that it tells apart of a history is the newest
@@ -85,13 +83,26 @@ class CountingEncoder(Protocol):
 
     counts_tokens: bool
 
-    def encode_histories(self, x: Tensor, histories: Histories) -> Tensor:
-        """What `forward` gives at a step that ends each history, up to rounding.
+    def prepare_tokens(self, x: Tensor) -> Any:
+        """What it needs to know of distinct tokens, float32 [K, E]: embedded steps."""
+
+    def encode_counts(self, tokens: Any, newest: Tensor, counts: Tensor) -> Tensor:
+        """What `forward` gives at a step that ends such a history, up to rounding.
 
         Args:
-            x: float32 [K, E], the distinct tokens: embedded steps.
-            histories: R of them.
+            tokens: what `prepare_tokens` returned.
+            newest: int64 [R], number of each history's newest token.
+            counts: float32 [R, K], how often each holds each token.
 
         Returns:
             float32 [R, F].
+        """
+
+    def state_after(self, tokens: Any, history: Tensor, max_length: int) -> State:
+        """The state that `step` goes on from after steps that were counted.
+
+        Args:
+            tokens: what `prepare_tokens` returned.
+            history: int64 [B, t], numbers of the tokens of t steps, at least one.
+            max_length: as for `initial_state`.
         """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Literal, cast
+from typing import Final, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from fastmaze.kernels import causal_attention
 from fastmaze.models.attention import ATTENTION_IMPLS, AttentionImpl, attend_to_cache
-from fastmaze.models.histories import Histories, attend_to_counts, token_scores
-from fastmaze.models.token_counts import TokenCounts
+from fastmaze.models.histories import attend_to_counts, token_scores
 
 Positions = Literal["none", "sinusoidal", "learned", "rotary"]
 POSITIONS: Final = ("none", "sinusoidal", "learned", "rotary")
@@ -31,6 +30,19 @@ class KeyValueCache:
     """float32 [layers, B, H, max_length, D]."""
     length: int | Tensor
     """Steps stored: one int for every sequence, or int64 [B] on the device."""
+
+
+class PreparedTokens(NamedTuple):
+    """What a single block's attention needs of K distinct tokens."""
+
+    x: Tensor
+    """The tokens, float32 [K, F]."""
+    keys: Tensor
+    """float32 [K, H, D]."""
+    values: Tensor
+    """float32 [K, H, D]."""
+    scores: Tensor
+    """Each token's scaled scores with all, float32 [K, H, K]."""
 
 
 class GPT(nn.Module):
@@ -130,15 +142,30 @@ class GPT(nn.Module):
             device=self.final_norm.weight.device.type,
         )
 
-    def encode_histories(self, x: Tensor, histories: Histories) -> Tensor:
-        """Encodes distinct histories of distinct tokens: float32 [K, E] to float32 [R, F]."""
-        block = cast(Block, self.blocks[0])
-        token = self.embed(x)  # [K, F]
-        q, k, v = block.heads(token)  # [K, H, D]
-        y = attend_to_counts(token_scores(q, k), v, histories.newest, histories.counts)
-        newest = token.index_select(0, histories.newest)  # [R, F]
-        encoded: Tensor = self.final_norm(self._kept_small(block.rest, newest, y.flatten(1)))
+    def prepare_tokens(self, x: Tensor) -> PreparedTokens:
+        """What attention needs of distinct tokens, float32 [K, E]; see `CountingEncoder`."""
+        x = self.embed(x)  # [K, F]
+        q, k, v = cast(Block, self.blocks[0]).heads(x)  # [K, H, D]
+        return PreparedTokens(x, k, v, token_scores(q, k))
+
+    def encode_counts(self, tokens: PreparedTokens, newest: Tensor, counts: Tensor) -> Tensor:
+        """Encodes histories by their tokens' counts, float32 [R, F]; see `CountingEncoder`."""
+        y = attend_to_counts(tokens.scores, tokens.values, newest, counts).flatten(1)
+        rest = cast(Block, self.blocks[0]).rest
+        encoded: Tensor = self.final_norm(
+            self._kept_small(rest, tokens.x.index_select(0, newest), y)
+        )
         return encoded
+
+    def state_after(
+        self, tokens: PreparedTokens, history: Tensor, max_length: int
+    ) -> KeyValueCache:
+        """The cache of steps that were counted; see `CountingEncoder`."""
+        cache = self.initial_state(len(history), max_length)
+        cache.length = history.shape[1]
+        for whole, table in ((cache.keys, tokens.keys), (cache.values, tokens.values)):
+            whole[0, :, :, : cache.length] = table[history].transpose(1, 2)
+        return cache
 
     def _kept_small(self, part: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
         """What a part makes of its inputs; where asked to, without keeping what lies between."""
@@ -148,17 +175,11 @@ class GPT(nn.Module):
             return y
         return part(*inputs)
 
-    def initial_state(self, batch_size: int, max_length: int) -> KeyValueCache | TokenCounts:
-        """An empty memory for `batch_size` sequences of at most `max_length` steps.
+    def initial_state(self, batch_size: int, max_length: int) -> KeyValueCache:
+        """An empty cache for `batch_size` sequences of at most `max_length` steps.
 
-        A cache, or counts of distinct tokens where `counts_tokens`.
+        Its memory is not filled: no step reads past those that the cache holds.
         """
-        if self.counts_tokens:
-            return TokenCounts(batch_size, max_length)
-        return self._cache(batch_size, max_length)
-
-    def _cache(self, batch_size: int, max_length: int) -> KeyValueCache:
-        """Its memory is not filled: no step reads past those that the cache holds."""
         heads, head_dim = self.num_heads, self.output_dim // self.num_heads
         shape = (len(self.blocks), batch_size, heads, max_length, head_dim)
         like = self.final_norm.weight
@@ -169,19 +190,15 @@ class GPT(nn.Module):
     ) -> KeyValueCache:
         """As `initial_state`, with a length on the device for each sequence: `DeviceStepper`."""
         if state is None:
-            state = self._cache(batch_size, max_length)
+            state = self.initial_state(batch_size, max_length)
             state.length = torch.zeros(batch_size, dtype=torch.int64, device=state.keys.device)
         elif isinstance(state.length, Tensor):
             state.length.zero_()
         return state
 
     @torch.no_grad()
-    def step(
-        self, x: Tensor, state: KeyValueCache | TokenCounts
-    ) -> tuple[Tensor, KeyValueCache | TokenCounts]:
+    def step(self, x: Tensor, state: KeyValueCache) -> tuple[Tensor, KeyValueCache]:
         """Adds one step of each sequence: float32 [B, E] to float32 [B, F]."""
-        if isinstance(state, TokenCounts):
-            return self._count(x, state)
         t, turns = state.length, None
         if isinstance(t, Tensor):
             x = self._with_positions_at(self.embed(x), t, state.keys.shape[3])  # [B, F]
@@ -194,20 +211,6 @@ class GPT(nn.Module):
             x = cast(Block, block).step(x, state.keys[i], state.values[i], t, turns)
         state.length += 1
         return self.final_norm(x), state
-
-    def _count(self, x: Tensor, state: TokenCounts) -> tuple[Tensor, KeyValueCache | TokenCounts]:
-        """A step whose memory is counts; goes on with a cache where tokens are too many."""
-        block = cast(Block, self.blocks[0])
-        token = self.embed(x)  # [B, F]
-        new = state.unseen(token)
-        if new is None:
-            cache = self._cache(len(x), state.max_length)
-            state.fill(cache.keys[0], cache.values[0])
-            cache.length = len(state.history)
-            return self.step(x, cache)
-        if len(new):
-            state.add(new, *block.heads(token[new]))
-        return self.final_norm(block.rest(token, state.attend().flatten(1))), state
 
     def _with_positions(self, x: Tensor, start: int, stop: int) -> Tensor:
         """Adds the positions of tokens `start` to `stop`, float32 [stop - start, F]."""

@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Final
+from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor
@@ -39,18 +39,25 @@ MOST_TOKENS: Final = 32
 """Distinct tokens that are counted; with more, attention over all steps is as fast."""
 
 
-@dataclass(frozen=True, slots=True)
-class Histories:
-    """R distinct histories of K distinct tokens in B sequences of T steps."""
+class Distinct(NamedTuple):
+    """R distinct histories of K distinct tokens."""
 
-    tokens: Tensor
-    """int64 [K]: a step, of B * T in a row, that holds each token."""
     newest: Tensor
     """int64 [R]: number of each history's newest token."""
     counts: Tensor
     """float32 [R, K]: how often each history holds each token."""
     where: Tensor
-    """int64 [B, T]: which history each step ends."""
+    """int64: which history each of those has that were asked about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Histories:
+    """The distinct histories in B sequences of T steps."""
+
+    tokens: Tensor
+    """int64 [K]: a step, of B * T in a row, that holds each distinct token."""
+    distinct: Distinct
+    """Those that the steps end: `where` is int64 [B * T]."""
 
 
 def find_histories(prints: Tensor) -> Histories | None:
@@ -59,33 +66,48 @@ def find_histories(prints: Tensor) -> Histories | None:
     Args:
         prints: int64 [B, T], equal where tokens are: `fingerprints`.
     """
-    distinct, ids = torch.unique(prints, return_inverse=True)  # [K], [B, T]
-    K = len(distinct)
+    kinds, ids = torch.unique(prints, return_inverse=True)  # [K], [B, T]
+    K = len(kinds)
     if K > MOST_TOKENS:
         return None
     counts = torch.nn.functional.one_hot(ids, K).to(torch.int32).cumsum(1, dtype=torch.int32)
-    # A history's own number: random ones of its tokens, each as often as it was seen, wrapped
-    # around, and that of the newest.
-    each, last = _random_numbers(2 * K).to(prints.device).view(2, K)
-    keys = each[ids].cumsum(1) + last[ids]  # [B, T]
+    sums = weights_of(ids).cumsum(1)
+    found = distinct(sums.flatten(), ids.flatten(), counts.flatten(0, 1))
+    return Histories(_any_place(ids, K), found)
+
+
+def weights_of(ids: Tensor) -> Tensor:
+    """A random number for each token's number, int64 as `ids`.
+
+    Summed over a history, wrapped around, they are a number for what it holds.
+    """
+    return random_numbers(2 * MOST_TOKENS)[:MOST_TOKENS].to(ids.device)[ids]
+
+
+def distinct(sums: Tensor, ids: Tensor, counts: Tensor) -> Distinct:
+    """The distinct ones among N histories.
+
+    Args:
+        sums: int64 [N], `weights_of` their tokens, summed.
+        ids: int64 [N], numbers of their newest tokens.
+        counts: [N, K], how often each holds each token.
+    """
+    keys = sums + random_numbers(2 * MOST_TOKENS)[MOST_TOKENS:].to(ids.device)[ids]
     numbers, where = torch.unique(keys, return_inverse=True)
     one = _any_place(where, len(numbers))
-    counts = counts.flatten(0, 1)
-    rows = counts.index_select(0, one)  # [R, K]
-    newest = ids.flatten().index_select(0, one)
-    flat = where.flatten()
-    if not (torch.equal(rows[flat], counts) and torch.equal(newest[flat], ids.flatten())):
-        # Two histories share a number, once in some billion batches: all are kept apart.
-        rows, newest = counts, ids.flatten()
-        where = torch.arange(where.numel(), device=where.device).view_as(where)
-    return Histories(_any_place(ids, K), newest, rows.to(torch.float32), where)
+    rows, newest = counts.index_select(0, one), ids.index_select(0, one)
+    same = torch.equal(rows.index_select(0, where), counts)
+    if not (same and torch.equal(newest.index_select(0, where), ids)):
+        # Two share a number, which comes about once in a billion batches: all are kept apart.
+        rows, newest, where = counts, ids, torch.arange(len(ids), device=ids.device)
+    return Distinct(newest, rows.to(torch.float32), where)
 
 
 def fingerprints(x: Tensor) -> Tensor:
     """A number for each row of float32 [..., F], int64 [...]: equal for equal bits."""
     bits = x.contiguous().view(torch.int32)
     # Whole numbers wrap around and can be summed in any order, unlike floats.
-    factors = _random_numbers(bits.shape[-1]).to(x.device)
+    factors = random_numbers(bits.shape[-1]).to(x.device)
     prints: Tensor = (bits * factors).sum(-1)
     return prints
 
@@ -96,8 +118,8 @@ def attend_to_counts(scores: Tensor, values: Tensor, newest: Tensor, counts: Ten
     Args:
         scores: float32 [K, H, K], each token's scaled scores with all.
         values: float32 [K, H, D].
-        newest: int64 [R], as in `Histories`.
-        counts: float32 [R, K], as in `Histories`.
+        newest: int64 [R], as in `Distinct`.
+        counts: float32 [R, K], as in `Distinct`.
     """
     seen = scores.index_select(0, newest) + counts.log()[:, None]  # [R, H, K]
     weights = seen.softmax(-1).transpose(0, 1)  # [H, R, K]
@@ -117,7 +139,7 @@ def _any_place(numbers: Tensor, count: int) -> Tensor:
 
 
 @cache
-def _random_numbers(count: int) -> Tensor:
+def random_numbers(count: int) -> Tensor:
     """Odd ones, always the same: int64 [count]."""
     generator = torch.Generator().manual_seed(0)
     return torch.randint(-(2**62), 2**62, (count,), generator=generator) | 1

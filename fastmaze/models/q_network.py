@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from fastmaze.models.embedders import StepEmbedder
 from fastmaze.models.encoder import CountingEncoder, DeviceStepper, SequenceEncoder, State
-from fastmaze.models.histories import Histories, find_histories, fingerprints
+from fastmaze.models.histories import Distinct, Histories, find_histories, fingerprints
+from fastmaze.models.token_counts import TokenCounts
 
 
 class QNetwork(nn.Module):
@@ -58,11 +59,14 @@ class QNetwork(nn.Module):
             q: Tensor = self.head(self._encode(self.encoder, self.embedder(obs, before)))
             return q
         obs, before = (x.flatten(0, 1).index_select(0, histories.tokens) for x in (obs, before))
-        encode = cast(CountingEncoder, self.encoder).encode_histories
-        y = self._encode(encode, self.embedder(obs, before), histories)  # [R, F]
-        where = histories.where
-        q = self.head(y).index_select(0, where.flatten())
-        return q.view(*where.shape, self.num_actions)
+        y = self._encode(self._encode_distinct, self.embedder(obs, before), histories.distinct)
+        q = self.head(y).index_select(0, histories.distinct.where)
+        return q.view(*actions.shape[:1], -1, self.num_actions)
+
+    def _encode_distinct(self, x: Tensor, distinct: Distinct) -> Tensor:
+        """From distinct tokens, float32 [K, E], to what distinct histories are, [R, F]."""
+        encoder = cast(CountingEncoder, self.encoder)
+        return encoder.encode_counts(encoder.prepare_tokens(x), distinct.newest, distinct.counts)
 
     def histories(self, obs: Tensor, actions: Tensor) -> Histories | None:
         """The distinct histories of whole episodes, for `forward`.
@@ -74,17 +78,20 @@ class QNetwork(nn.Module):
         Returns:
             None where the encoder needs to see every step, or had better do so.
         """
-        if not (isinstance(self.encoder, CountingEncoder) and self.encoder.counts_tokens):
+        if not self._counts_tokens:
             return None
-        before = self._actions_before(actions).to(obs.dtype)
-        return find_histories(fingerprints(torch.cat([obs, before[:, :, None]], dim=2)))
+        return find_histories(_fingerprints(obs, self._actions_before(actions)))
+
+    @property
+    def _counts_tokens(self) -> bool:
+        return isinstance(self.encoder, CountingEncoder) and self.encoder.counts_tokens
 
     def _actions_before(self, actions: Tensor) -> Tensor:
         """The action that led to each observation, int64 [B, T]; A (none) to the first."""
         none = actions.new_full((len(actions), 1), self.num_actions)
         return torch.cat([none, actions], dim=1)
 
-    def _encode(self, encode: Callable[..., Tensor], x: Tensor, *options: Histories) -> Tensor:
+    def _encode(self, encode: Callable[..., Tensor], x: Tensor, *options: Distinct) -> Tensor:
         """The encoder's output in float32, whatever it computes in."""
         if self.compute_dtype == torch.float32:
             return encode(x, *options)
@@ -92,7 +99,12 @@ class QNetwork(nn.Module):
             return encode(x, *options).float()
 
     def initial_state(self, batch_size: int, max_length: int) -> State:
-        """The memory before an episode's first observation; see `SequenceEncoder`."""
+        """The memory before an episode's first observation; see `SequenceEncoder`.
+
+        With an encoder that counts tokens: their counts.
+        """
+        if self._counts_tokens:
+            return TokenCounts(batch_size, max_length)
         return self.encoder.initial_state(batch_size, max_length)
 
     @property
@@ -121,8 +133,34 @@ class QNetwork(nn.Module):
         Returns:
             float32 [B, A], and the next state.
         """
+        if isinstance(state, TokenCounts):
+            return self._count(obs, prev_action, state)
         y, state = self.encoder.step(self.embedder(obs, prev_action), state)  # [B, F]
         return self.head(y), state
+
+    def _count(self, obs: Tensor, prev_action: Tensor, state: TokenCounts) -> tuple[Tensor, State]:
+        """A step whose memory is counts; goes on with the encoder's own where tokens are many."""
+        encoder = cast(CountingEncoder, self.encoder)
+        prints = _fingerprints(obs, prev_action)
+        new = state.unseen(prints)
+        if new is None:
+            if state.history:
+                history = torch.stack(state.history, dim=1).long()  # [B, t]
+                own = encoder.state_after(state.tokens, history, state.max_length)
+            else:
+                own = self.encoder.initial_state(len(obs), state.max_length)
+            return self.step(obs, prev_action, own)
+        if len(new):
+            state.add(prints[new], self.embedder(obs[new], prev_action[new]))
+            state.tokens = encoder.prepare_tokens(state.embedded)
+        newest, counts, where = state.count(prints)
+        y = encoder.encode_counts(state.tokens, newest, counts)  # [R, F]
+        return self.head(y).index_select(0, where), state
+
+
+def _fingerprints(obs: Tensor, prev_action: Tensor) -> Tensor:
+    """A number for each step, int64 [...]: equal where observation and action before it are."""
+    return fingerprints(torch.cat([obs, prev_action[..., None].to(obs.dtype)], dim=-1))
 
 
 def _mlp(input_dim: int, widths: Sequence[int], output_dim: int) -> nn.Sequential:

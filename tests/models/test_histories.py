@@ -30,11 +30,11 @@ def walks(tokens: Tensor) -> dict[tuple[int, int], tuple[int, frozenset[tuple[in
 def check(found: Histories, tokens: Tensor) -> None:
     """Every step's history is what a walk through its episode counts, and no two are one."""
     numbers = tokens.flatten()[found.tokens]
-    expected = walks(tokens)
-    for (b, t), (newest, seen) in expected.items():
-        row = int(found.where[b, t])
-        assert int(numbers[found.newest[row]]) == newest
-        counts = zip(numbers.tolist(), found.counts[row].tolist(), strict=True)
+    newest_of, counts_of, where = found.distinct
+    for (b, t), (newest, seen) in walks(tokens).items():
+        row = int(where[b * tokens.shape[1] + t])
+        assert int(numbers[newest_of[row]]) == newest
+        counts = zip(numbers.tolist(), counts_of[row].tolist(), strict=True)
         assert {(token, int(n)) for token, n in counts if n} == seen
 
 
@@ -49,7 +49,7 @@ def test_each_history_is_found_once(kinds: int) -> None:
     assert found is not None
     assert len(found.tokens) == kinds
     check(found, tokens)
-    assert len(found.newest) == len(set(walks(tokens).values()))
+    assert len(found.distinct.newest) == len(set(walks(tokens).values()))
 
 
 def test_the_example_of_the_docstring() -> None:
@@ -57,16 +57,17 @@ def test_the_example_of_the_docstring() -> None:
     tokens = torch.tensor([[c, r, r, r], [c, r, left, r], [c, r, r, left]])
     found = find_histories(tokens)
     assert found is not None
-    assert (len(found.tokens), len(found.newest)) == (3, 7)
-    assert found.where[0, :2].equal(found.where[1, :2])
-    assert found.where[0, :3].equal(found.where[2, :3])
-    assert len(found.where.unique()) == 7
-    assert found.where[1, 3] != found.where[2, 3], "the same counts, but another newest token"
+    assert (len(found.tokens), len(found.distinct.newest)) == (3, 7)
+    where = found.distinct.where.view_as(tokens)
+    assert where[0, :2].equal(where[1, :2])
+    assert where[0, :3].equal(where[2, :3])
+    assert len(where.unique()) == 7
+    assert where[1, 3] != where[2, 3], "the same counts, but another newest token"
 
 
 def test_two_histories_under_one_number_are_kept_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """As a collision of the random numbers would bring about."""
-    monkeypatch.setattr(histories, "_random_numbers", lambda n: torch.ones(n, dtype=torch.int64))
+    monkeypatch.setattr(histories, "random_numbers", lambda n: torch.ones(n, dtype=torch.int64))
     tokens = torch.tensor([[0, 1, 2, 2], [2, 1, 0, 0]])
     found = find_histories(tokens)
     assert found is not None
@@ -112,7 +113,7 @@ def test_values_and_gradients_are_those_of_all_steps(changes: dict[str, Any]) ->
     obs, actions = (x.double() if x.is_floating_point() else x for x in episodes(model))
     found = model.histories(obs, actions)
     assert found is not None
-    assert len(found.newest) < 0.8 * found.where.numel(), "some are shared"
+    assert len(found.distinct.newest) < 0.8 * obs[..., 0].numel(), "some are shared"
     weights = torch.randn(*obs.shape[:2], 4, generator=torch.Generator().manual_seed(2))
     results = []
     for given in (None, found):

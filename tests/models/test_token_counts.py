@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import fastmaze
 from fastmaze.models.gpt import GPT, KeyValueCache
-from fastmaze.models.token_counts import MOST_TOKENS, TokenCounts
+from fastmaze.models.histories import MOST_TOKENS
+from fastmaze.models.q_network import QNetwork
+from fastmaze.models.token_counts import TokenCounts
 from fastmaze.specs import NUM_ACTIONS
 from fastmaze.training.config import TrainConfig
 from fastmaze.training.network import build_network
@@ -18,65 +20,101 @@ from fastmaze.training.network import build_network
 WIDTH = 16
 
 
-def model(**changes: Any) -> GPT:
+class Table(nn.Module):
+    """An embedder of which token a step is: an observation is its number."""
+
+    output_dim = WIDTH
+
+    def __init__(self, kinds: int) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(1)
+        self.table = nn.Parameter(torch.randn(kinds, WIDTH, generator=generator))
+
+    def forward(self, obs: Tensor, prev_action: Tensor) -> Tensor:
+        return self.table[obs[..., 0].long()]
+
+
+def model(kinds: int = 5, **changes: Any) -> QNetwork:
     torch.manual_seed(0)
     options: dict[str, Any] = {
         "width": WIDTH, "num_layers": 1, "num_heads": 4, "positions": "none", "max_length": 300,
         "dropout": 0.0, "attention_std": 0.3, "query_std": 0.5,
     }  # fmt: skip
-    return GPT(WIDTH, **options | changes)
+    embedder: Any = Table(kinds)
+    return QNetwork(embedder, GPT(WIDTH, **options | changes), num_actions=4)
 
 
 def tokens(kinds: int, batch_size: int, length: int) -> Tensor:
-    """Sequences of so many different tokens, float32 [B, T, F]."""
+    """Sequences of so many different tokens' numbers, float32 [B, T, 1]; stretches of one."""
     generator = torch.Generator().manual_seed(1)
-    table = torch.randn(kinds, WIDTH, generator=generator)
-    return table[torch.randint(kinds, (batch_size, length), generator=generator)]
+    drawn = torch.randint(kinds, (batch_size, length, 1), generator=generator)
+    return torch.where(torch.rand(drawn.shape, generator=generator) < 0.7, drawn, 0).float()
 
 
-def walk(gpt: GPT, x: Tensor) -> tuple[Tensor, Any]:
-    """Steps through sequences: outputs float32 [B, T, F], and the last state."""
-    state: Any = gpt.initial_state(len(x), x.shape[1])
-    outputs = []
-    for t in range(x.shape[1]):
-        y, state = gpt.step(x[:, t], state)
-        outputs.append(y)
-    return torch.stack(outputs, dim=1), state
+def walk(network: QNetwork, obs: Tensor) -> tuple[Tensor, Any]:
+    """Steps through sequences: values float32 [B, T, A], and the last state."""
+    B, T = obs.shape[:2]
+    state, values = network.initial_state(B, T), []
+    for t in range(T):
+        q, state = network.step(obs[:, t], torch.zeros(B, dtype=torch.int64), state)
+        values.append(q)
+    return torch.stack(values, dim=1), state
+
+
+def of_all_steps(network: QNetwork, obs: Tensor) -> Tensor:
+    with torch.no_grad():
+        return network(obs, torch.zeros(obs.shape[0], obs.shape[1] - 1, dtype=torch.int64))
 
 
 @pytest.mark.parametrize("kinds", [1, 5, MOST_TOKENS])
 def test_counts_are_what_attention_over_all_steps_is(kinds: int) -> None:
-    gpt, x = model(), tokens(kinds, 7, 150)
-    counted, state = walk(gpt, x)
+    network, obs = model(kinds), tokens(kinds, 7, 150)
+    counted, state = walk(network, obs)
     assert isinstance(state, TokenCounts)
     assert state.counts.shape == (7, kinds)
     assert (state.counts.sum(1) == 150).all()
-    with torch.no_grad():
-        torch.testing.assert_close(counted, gpt(x), rtol=1e-5, atol=1e-5)
-    cached, cache = walk(model(attention_impl="sdpa"), x)
+    torch.testing.assert_close(counted, of_all_steps(network, obs), rtol=1e-5, atol=1e-5)
+    cached, cache = walk(model(kinds, attention_impl="sdpa"), obs)
     assert isinstance(cache, KeyValueCache)
     torch.testing.assert_close(counted, cached, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("kinds", [MOST_TOKENS + 1, 10_000], ids=["late", "at-once"])
 def test_too_many_tokens_go_on_with_a_cache(kinds: int) -> None:
-    gpt, x = model(), tokens(kinds, 3 if kinds < 100 else 40, 100)
-    outputs, state = walk(gpt, x)
+    network, obs = model(kinds), tokens(kinds, 3 if kinds < 100 else 60, 100)
+    values, state = walk(network, obs)
     assert isinstance(state, KeyValueCache)
     assert state.length == 100
-    with torch.no_grad():
-        torch.testing.assert_close(outputs, gpt(x), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(values, of_all_steps(network, obs), rtol=1e-5, atol=1e-5)
+
+
+def test_sequences_that_have_seen_the_same_are_computed_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = []
+    encode = GPT.encode_counts
+
+    def watched(gpt: GPT, prepared: Any, newest: Tensor, counts: Tensor) -> Tensor:
+        rows.append(len(newest))
+        return encode(gpt, prepared, newest, counts)
+
+    monkeypatch.setattr(GPT, "encode_counts", watched)
+    network = model(3)
+    obs = torch.tensor([[0, 1, 2, 2], [0, 2, 1, 2], [0, 1, 1, 1]]).float()[..., None]
+    values, _ = walk(network, obs)
+    assert rows == [1, 2, 3, 2]
+    assert torch.equal(values[0, 3], values[1, 3])
+    torch.testing.assert_close(values, of_all_steps(network, obs), rtol=1e-5, atol=1e-6)
 
 
 def test_equal_tokens_are_one_in_whatever_row_they_come() -> None:
-    x = tokens(3, 33, 4)
-    state = TokenCounts(33, 4)
-    rows = state.unseen(x[:, 0])
+    prints = torch.tensor([7, 7, 3, 9, 3])
+    state = TokenCounts(5, 4)
+    rows = state.unseen(prints)
     assert rows is not None
-    assert len(rows) == len(x[:, 0].unique(dim=0))
-    parts = torch.zeros(len(rows), 1, 4)
-    state.add(rows, parts, parts, parts)
-    again = state.unseen(x[:, 0].flip(0))
+    assert prints[rows].tolist() == [7, 3, 9]
+    state.add(prints[rows], torch.zeros(3, 2))
+    again = state.unseen(prints.flip(0))
     assert again is not None
     assert len(again) == 0
 

@@ -113,7 +113,7 @@ def test_distinct_histories_give_the_update_of_all_steps(
 
     def watched(network: QNetwork, obs: Tensor, actions: Tensor) -> Histories | None:
         found = find(network, obs, actions)
-        asked.append(0 if found is None else len(found.newest))
+        asked.append(0 if found is None else len(found.distinct.newest))
         return found
 
     monkeypatch.setattr(QNetwork, "histories", watched)
