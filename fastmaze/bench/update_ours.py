@@ -98,7 +98,7 @@ def fill_replay(learner: Learner) -> None:
     spec, size = learner.spec, learner.hyper.batch_size
     T, rng = spec.episode_length, np.random.default_rng(0)
     low, high = np.array(spec.obs_low), np.array(spec.obs_high)
-    obs = rng.integers(low, high + 1, (T + 1, size, spec.obs_dim)).astype(np.float32)
+    obs = rng.integers(low, high + 1, (T + 1, size, spec.obs_shape[0])).astype(np.float32)
     actions = rng.integers(0, NUM_ACTIONS, (T, size)).astype(np.uint8)
     rewards = rng.random((T, size)).astype(np.float32)
     learner.replay.add(obs, actions, rewards)

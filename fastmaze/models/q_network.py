@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from fastmaze.models.embedders import StepEmbedder
 from fastmaze.models.encoder import DeviceStepper, SequenceEncoder, State
+from fastmaze.models.pixel_embedder import PixelEmbedder
 
 
 class QNetwork(nn.Module):
@@ -26,7 +27,7 @@ class QNetwork(nn.Module):
 
     def __init__(
         self,
-        embedder: StepEmbedder,
+        embedder: StepEmbedder | PixelEmbedder,
         encoder: SequenceEncoder,
         num_actions: int,
         head_widths: Sequence[int] = (256, 256),
@@ -38,7 +39,7 @@ class QNetwork(nn.Module):
         self.num_actions = num_actions
         self.embedder, self.compute_dtype = embedder, compute_dtype
         self.encoder = encoder
-        self.head = _mlp(encoder.output_dim, head_widths, num_actions)
+        self.head = mlp(encoder.output_dim, head_widths, num_actions)
 
     def forward(self, obs: Tensor, actions: Tensor) -> Tensor:
         """Action values along whole episodes.
@@ -50,15 +51,19 @@ class QNetwork(nn.Module):
         Returns:
             float32 [B, T, A].
         """
+        q: Tensor = self.head(self.features(obs, actions))
+        return q
+
+    def features(self, obs: Tensor, actions: Tensor) -> Tensor:
+        """What the memory model makes of whole episodes, float32 [B, T, F]; see `forward`."""
         none = actions.new_full((len(actions), 1), self.num_actions)
         x = self.embedder(obs, torch.cat([none, actions], dim=1))  # [B, T, E]
         if self.compute_dtype == torch.float32:
-            y = self.encoder(x)  # [B, T, F]
-        else:
-            with torch.autocast(x.device.type, self.compute_dtype):
-                y = self.encoder(x).float()
-        q: Tensor = self.head(y)  # [B, T, A]
-        return q
+            y: Tensor = self.encoder(x)
+            return y
+        with torch.autocast(x.device.type, self.compute_dtype):
+            y = self.encoder(x).float()
+        return y
 
     def initial_state(self, batch_size: int, max_length: int) -> State:
         """The memory before an episode's first observation; see `SequenceEncoder`."""
@@ -94,8 +99,17 @@ class QNetwork(nn.Module):
         return self.head(y), state
 
 
-def _mlp(input_dim: int, widths: Sequence[int], output_dim: int) -> nn.Sequential:
-    """Linear layers and ReLUs; the last layer starts near zero, so that all actions look alike."""
+def mlp(
+    input_dim: int, widths: Sequence[int], output_dim: int, last_range: float = 3e-3
+) -> nn.Sequential:
+    """Linear layers and ReLUs; the last layer starts near zero, so that all actions look alike.
+
+    Args:
+        input_dim: entries of the input.
+        widths: of the hidden layers.
+        output_dim: entries of the output.
+        last_range: bounds the last layer's initial weights.
+    """
     layers: list[nn.Module] = []
     for width in widths:
         layer = nn.Linear(input_dim, width)
@@ -103,6 +117,6 @@ def _mlp(input_dim: int, widths: Sequence[int], output_dim: int) -> nn.Sequentia
         layers += [layer, nn.ReLU()]
         input_dim = width
     last = nn.Linear(input_dim, output_dim)
-    nn.init.uniform_(last.weight, -3e-3, 3e-3)
-    nn.init.uniform_(last.bias, -3e-3, 3e-3)
+    nn.init.uniform_(last.weight, -last_range, last_range)
+    nn.init.uniform_(last.bias, -last_range, last_range)
     return nn.Sequential(*layers, last)

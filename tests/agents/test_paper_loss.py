@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fastmaze.agents.ddqn import Batch
+from fastmaze.agents.batch import Batch
 from fastmaze.training import TrainConfig
 from fastmaze.training.learner import Learner
 

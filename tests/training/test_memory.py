@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from fastmaze.agents.ddqn import DDQN, Batch
+from fastmaze.agents.batch import Batch
+from fastmaze.agents.ddqn import DDQN
 from fastmaze.training import TrainConfig, memory, train
 from fastmaze.training import trainer as trainer_module
 from fastmaze.training.free_memory import _container_memory, free_memory
