@@ -142,7 +142,7 @@ def test_taking_apart_changes_nothing_and_leaves_nothing(make: Callable[..., Lea
 def test_counted_products_are_torchs_count(make: Callable[..., Learner], model: str) -> None:
     learner = make(model=model, dropout=0.1)  # with dropout, attention is an operator of its own
     B, T = 4, learner.spec.episode_length + 1
-    obs = torch.zeros(B, T, learner.spec.obs_dim)
+    obs = torch.zeros(B, T, learner.spec.obs_shape[0])
     actions = torch.zeros(B, T - 1, dtype=torch.int64)
     with FlopCounterMode(display=False) as counter:  # type: ignore[no-untyped-call]
         learner.online(obs, actions)
