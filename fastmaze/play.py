@@ -27,7 +27,7 @@ from fastmaze.envs.rendering import (
 )
 from fastmaze.envs.single import TMazeEnv
 from fastmaze.reference.base import Episode
-from fastmaze.specs import TMazeSpec, make_tmaze_spec
+from fastmaze.specs import FAMILIES, TMazeSpec, make_tmaze_spec
 from fastmaze.terminal import Screen, is_interactive, keyboard
 
 if TYPE_CHECKING:
@@ -139,24 +139,30 @@ def replay(run: Path, *, seed: int = 0, length: int | None = None, fps: float = 
 def _frames(episode: GreedyEpisode, screen: Screen) -> Iterator[str]:
     """The text of each time of an episode, 0 to T."""
     spec, total = episode.spec, 0.0
-    for t in range(len(episode.obs)):
-        obs = episode.obs[t].tolist()
-        x, y = episode.positions[t].tolist()
-        scene = Scene.from_observation(spec, (x, y, t, episode.goal_y), obs)
+    is_maze = isinstance(spec, TMazeSpec)
+    names = ARROWS if is_maze else spec.action_names
+    renderer = FAMILIES[spec.family].load("renderer")(spec, "ansi")
+    for t, env in enumerate(episode.replayed()):
         total += float(episode.rewards[t - 1]) if t else 0.0
+        lines = [f"return {total:+.3g}   steps left {spec.episode_length - t}"]
         if t < len(episode.actions):
             chosen = int(episode.actions[t])
-            values = zip(ARROWS, episode.q_values[t].tolist(), strict=True)
-            ranked = "   ".join(f"{arrow} {value:+.3f}" for arrow, value in values)
-            doing = f"goes {ARROWS[chosen]}   values {ranked}"
+            values = zip(names, episode.q_values[t].tolist(), strict=True)
+            ranked = "   ".join(f"{name} {value:+.3f}" for name, value in values)
+            lines.append(f"goes {names[chosen]}   values {ranked}")
+        elif is_maze:
+            lines.append("reached the goal." if episode.success else "missed the goal.")
         else:
-            doing = "reached the goal." if episode.success else "missed the goal."
-        lines = [
-            _what_is_seen(spec, obs, scene.cue),
-            f"return {total:+.3g}   steps left {spec.episode_length - t}",
-            doing,
-        ]
-        yield _page(spec, scene, screen, lines, show_goal=True)
+            lines.append("success." if episode.success else "no success.")
+        if isinstance(spec, TMazeSpec):
+            obs = episode.obs[t].tolist()
+            scene = Scene.from_observation(spec, (env.x, env.y, t, env.goal_y), obs)
+            lines.insert(0, _what_is_seen(spec, obs, scene.cue))
+            yield _page(spec, scene, screen, lines, show_goal=True)
+        else:
+            width = shutil.get_terminal_size().columns - 1
+            text = [*renderer.frame(env).split("\n"), *lines]
+            yield "\n".join(line[:width] for line in text)
 
 
 def _page(

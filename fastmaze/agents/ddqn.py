@@ -11,40 +11,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple, Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
-from fastmaze.kernels.discounted_returns import discounted_returns
-
-ValueScale = Literal["linear", "symlog"]
-VALUE_SCALES: Final = ("linear", "symlog")
-
-
-class Batch(NamedTuple):
-    """Whole episodes, shorter ones padded at the end."""
-
-    obs: Tensor
-    """float32 [B, T + 1, D]."""
-    actions: Tensor
-    """int64 [B, T]."""
-    rewards: Tensor
-    """float32 [B, T]."""
-    terminated: Tensor
-    """bool [B, T]: the episode ends with this step, and no value follows."""
-    mask: Tensor
-    """bool [B, T]: False for padding."""
-
-
-class Loss(NamedTuple):
-    """The loss and what one likes to watch of it: float32 scalars, the rest without gradient."""
-
-    loss: Tensor
-    q_mean: Tensor
-    """Mean predicted value of the actions taken."""
-    target_mean: Tensor
-    """Mean target."""
+from fastmaze.agents.batch import Batch, Loss, step_weights
+from fastmaze.agents.returns import (
+    ValueScale,
+    from_scale,
+    lambda_returns,
+    n_step_returns,
+    to_scale,
+)
 
 
 class SequenceQ(Protocol):
@@ -60,6 +39,9 @@ class DDQN:
 
     The online network picks the next action, the target network values it.
     """
+
+    samples_actions: ClassVar[bool] = False
+    """Whether rollouts draw actions from the policy instead of taking its likeliest."""
 
     discount: float
     """Worth of a reward one step later."""
@@ -102,30 +84,13 @@ class DDQN:
                 q_target = target(batch.obs, batch.actions)[:, 1:]  # [B, T, A]
                 y = self.targets(batch, q_next, q_target)
             else:  # nothing that follows counts: the rewards are the targets
-                y = self._to_scale(batch.rewards * self.reward_scale)
+                y = to_scale(batch.rewards * self.reward_scale, self.value_scale)
         predicted = q.gather(2, batch.actions[:, :, None])[:, :, 0]  # [B, T]
         mask = batch.mask.to(predicted.dtype)
         count = mask.sum().clamp(min=1.0)
-        loss = ((predicted - y).square() * self._weights(mask)).sum() / count
+        loss = ((predicted - y).square() * step_weights(mask, self.edge_share)).sum() / count
         with torch.no_grad():
             return Loss(loss, (predicted * mask).sum() / count, (y * mask).sum() / count)
-
-    def _weights(self, mask: Tensor) -> Tensor:
-        """What each step counts for, float32 [B, T]; an episode's weights add up to its length."""
-        if not self.edge_share:
-            return mask
-        length = mask.sum(dim=1, keepdim=True)  # [B, 1]
-        last = mask.clone()
-        last[:, :-1] -= mask[:, 1:]
-        edge = last.clone()
-        edge[:, 0] = mask[:, 0]
-        share = (1 / length).clamp(min=self.edge_share)  # never less than the other steps' own
-        inner = (1 - 2 * share) / (length - 2).clamp(min=1.0)
-        weights = length * (edge * share + (mask - edge) * inner)
-        return torch.where(length > 2, weights, mask)
-
-    def _to_scale(self, returns: Tensor) -> Tensor:
-        return symlog(returns) if self.value_scale == "symlog" else returns
 
     def targets(self, batch: Batch, q_next: Tensor, q_target: Tensor) -> Tensor:
         """What Q(h_t, a_t) is drawn to, float32 [B, T].
@@ -137,44 +102,17 @@ class DDQN:
         """
         best = q_next.argmax(dim=2)  # [B, T]
         value = q_target.gather(2, best[:, :, None])[:, :, 0]  # [B, T]
-        if self.value_scale == "symlog":
-            value = symexp(value)
+        value = from_scale(value, self.value_scale)
         rewards = batch.rewards * self.reward_scale
         alive = (~batch.terminated & batch.mask).to(value.dtype)
         if self.n_step > 1:
-            return self._to_scale(self._n_step(rewards, alive, value, batch.mask))
-        if self.trace > 0:
+            y = n_step_returns(rewards, self.discount, alive, value, batch.mask, self.n_step)
+        elif self.trace > 0:
             # The action taken after step t is greedy: the return may be followed further.
             greedy = torch.zeros_like(alive)
             greedy[:, :-1] = (best[:, :-1] == batch.actions[:, 1:]).to(value.dtype)
             greedy[:, :-1] *= batch.mask[:, 1:]
-            return self._to_scale(self._traces(rewards, alive, value, greedy * self.trace))
-        return self._to_scale(rewards + self.discount * alive * value)
-
-    def _traces(self, rewards: Tensor, alive: Tensor, value: Tensor, trace: Tensor) -> Tensor:
-        """Backwards: G_t = r_t + discount * ((1 - trace_t) V_t + trace_t G_{t+1})."""
-        bootstrap = rewards + self.discount * alive * (1 - trace) * value
-        factor = self.discount * alive * trace
-        return discounted_returns(bootstrap, factor)
-
-    def _n_step(self, rewards: Tensor, alive: Tensor, value: Tensor, mask: Tensor) -> Tensor:
-        """Sums n rewards, then the value; fewer where the episode ends or breaks off."""
-        # One step longer each time: y^(n)_t = r_t + discount * y^(n-1)_{t+1}.
-        y = rewards + self.discount * alive * value
-        one_step = y
-        follows = torch.zeros_like(alive)
-        follows[:, :-1] = mask[:, 1:].to(alive.dtype)
-        for _ in range(min(self.n_step, y.shape[1]) - 1):
-            later = torch.cat([y[:, 1:], y[:, -1:]], dim=1)
-            y = torch.where((follows * alive).bool(), rewards + self.discount * later, one_step)
-        return y
-
-
-def symlog(x: Tensor) -> Tensor:
-    """sign(x) log(1 + |x|): about x where x is small, its logarithm where it is large."""
-    return x.sign() * x.abs().log1p()
-
-
-def symexp(x: Tensor) -> Tensor:
-    """The inverse of `symlog`; bounded, for a network's wild guess must not become infinite."""
-    return x.sign() * x.abs().clamp(max=20.0).expm1()
+            y = lambda_returns(rewards, self.discount * alive, value, greedy * self.trace)
+        else:
+            y = rewards + self.discount * alive * value
+        return to_scale(y, self.value_scale)

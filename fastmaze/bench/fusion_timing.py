@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fastmaze.agents.ddqn import DDQN, Batch
+from fastmaze.agents.batch import Batch
+from fastmaze.agents.ddqn import DDQN
 from fastmaze.bench.ceilings import float32_precision
 from fastmaze.bench.device_timing import Operation, Stopwatch, one_line
 from fastmaze.bench.gpu_check_parts import Context

@@ -149,7 +149,8 @@ def check_rollout(model: str, device: torch.device) -> list[str]:
     epsilon = np.full((config.spec.episode_length, 16), 0.3)
     played, said = [], ""
     for chunk in (16, 0):
-        envs = DeviceTMaze(config.spec, num_envs=16, device=device, autoreset_mode="Disabled")
+        spec = make_tmaze_spec("gpu-check", config.task, **config.env_options)
+        envs = DeviceTMaze(spec, num_envs=16, device=device, autoreset_mode="Disabled")
         envs.reset(seed=1)
         collector = DeviceCollector(envs, chunk=chunk)
         rng = np.random.default_rng(2)

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import torch
 
-from fastmaze.agents.ddqn import Batch, Loss
+from fastmaze.agents.batch import Batch, Loss
 from fastmaze.bench.ceilings import float32_precision
 from fastmaze.bench.device_timing import one_line, record_event
 from fastmaze.bench.gpu_check_parts import Context
@@ -153,7 +153,7 @@ def _update(
     T = config.spec.episode_length
     done = torch.zeros(batch_size, T, dtype=torch.bool, device=device)
     done[:, -1] = True
-    obs = torch.randint(-1, 2, (batch_size, T + 1, config.spec.obs_dim), device=device).float()
+    obs = torch.randint(-1, 2, (batch_size, T + 1, config.spec.obs_shape[0]), device=device).float()
     actions = torch.randint(0, NUM_ACTIONS, (batch_size, T), device=device)
     rewards = torch.rand(batch_size, T, device=device)
     return run, Batch(obs, actions, rewards, done, torch.ones_like(done))

@@ -68,38 +68,46 @@ def run(args: Sequence[str]) -> int:
     for config, network in agents:
         result = evaluate_agent(config, network, num_episodes=options.episodes, seed=options.seed)
         if not rows:
-            print(HEADER)
+            print(_header(result))
         print(_row(config.length, result), flush=True)
         rows.append({"length": config.length, **_values(result)})
-    print(
-        f"{options.episodes:,} greedy episodes each; junction: at it when the last action is due;"
-    )
-    print("recall: correct turns of those; ±: standard error")
+    meanings = [text for name, text in _MEANINGS.items() if name in result.shares]
+    print("; ".join([f"{options.episodes:,} greedy episodes each", *meanings, "±: standard error"]))
     if options.attention is not None:
         print(f"\n{describe(looks)}\npicture: {plot_attention(looks, options.attention)}")
     write_json(options.json, {"lengths": rows} if options.lengths else rows[0])
     return 0
 
 
-HEADER = "length  success      95 % range  junction  recall  cue seen           return"
+_MEANINGS = {
+    "junction": "junction: at it when the last action is due; recall: correct turns of those"
+}
+
+
+def _header(result: EvalResult) -> str:
+    shares = "".join(f"  {name.replace('_', ' '):>9}" for name in _shares(result))
+    return f"length  success      95 % range{shares}           return"
 
 
 def _row(length: int, result: EvalResult) -> str:
     low, high = result.success_interval
-    recall = "-" if result.recall is None else f"{result.recall:.3f}"
     earned = f"{result.mean_return:.3f} ± {result.return_stderr:.3f}"
-    return (
-        f"{length:>6}  {result.success:>7.3f}  {low:>6.4f}-{high:.4f}  {result.junction:>8.3f}  "
-        f"{recall:>6}  {result.cue_seen:>8.3f}  {earned:>15}"
+    shares = "".join(
+        f"  {'-' if share is None else f'{share:.3f}':>9}" for share in _shares(result).values()
     )
+    return f"{length:>6}  {result.success:>7.3f}  {low:>6.4f}-{high:.4f}{shares}  {earned:>15}"
+
+
+def _shares(result: EvalResult) -> dict[str, float | None]:
+    """What else is told of the episodes, by name."""
+    shares: dict[str, float | None] = dict(result.shares)
+    return shares | {"recall": result.recall} if "junction" in shares else shares
 
 
 def _values(result: EvalResult) -> dict[str, Any]:
-    return {
-        **dataclasses.asdict(result),
-        "success_interval": result.success_interval,
-        "recall": result.recall,
-    }
+    values = dataclasses.asdict(result)
+    del values["shares"]
+    return {**values, **_shares(result), "success_interval": result.success_interval}
 
 
 def _check_picture(path: Path, num_lengths: int) -> None:

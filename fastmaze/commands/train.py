@@ -15,11 +15,12 @@ from fastmaze.training.data_parallel import first_process
 from fastmaze.training.resuming import BUDGET_FIELDS
 
 _DESCRIPTION = """\
-Train a memory agent by double Q-learning.
+Train a memory agent by double Q-learning or discrete soft actor-critic.
 
   fastmaze train --length 50                          the passive T-maze, corridor of 50
   fastmaze train --task ActiveTMaze --length 10       the cue has to be fetched first
   fastmaze train --length 50 --model lstm             another memory
+  fastmaze train --task KeyToDoor --length 20 --algorithm sac-discrete    on pixels
   fastmaze train --length 50 --preset paper           the published hyperparameters
   fastmaze train --length 50 --max-minutes 55         stop in time, with a checkpoint
   fastmaze train --resume RUN                         go on, after a kill too

@@ -48,8 +48,13 @@ class StepEmbedder(nn.Module):
         Returns:
             float32 [..., E], E = obs_width + action_width.
         """
-        # A linear layer of a one-hot action is a row of its weight: looked up, not multiplied.
-        # No action is the zero vector, as in the published code.
-        rows = nn.functional.pad(self.action.weight.t(), (0, 0, 0, 1))
-        action = nn.functional.embedding(prev_action, rows) + self.action.bias
+        action = embed_action(self.action, prev_action)
         return torch.relu(torch.cat([self.obs(obs), action], dim=-1))
+
+
+def embed_action(layer: nn.Linear, action: Tensor) -> Tensor:
+    """A linear layer of one-hot actions, int64 [...] from 0 to A, A for none: float32 [..., E]."""
+    # A linear layer of a one-hot action is a row of its weight: looked up, not multiplied.
+    # No action is the zero vector, as in the published code.
+    rows = nn.functional.pad(layer.weight.t(), (0, 0, 0, 1))
+    return nn.functional.embedding(action, rows) + layer.bias

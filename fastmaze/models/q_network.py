@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from fastmaze.models.embedders import StepEmbedder
 from fastmaze.models.encoder import CountingEncoder, DeviceStepper, SequenceEncoder, State
 from fastmaze.models.histories import Distinct, Histories, find_histories, fingerprints
+from fastmaze.models.pixel_embedder import PixelEmbedder
 from fastmaze.models.token_counts import TokenCounts
 
 
@@ -29,7 +30,7 @@ class QNetwork(nn.Module):
 
     def __init__(
         self,
-        embedder: StepEmbedder,
+        embedder: StepEmbedder | PixelEmbedder,
         encoder: SequenceEncoder,
         num_actions: int,
         head_widths: Sequence[int] = (256, 256),
@@ -41,7 +42,7 @@ class QNetwork(nn.Module):
         self.num_actions = num_actions
         self.embedder, self.compute_dtype = embedder, compute_dtype
         self.encoder = encoder
-        self.head = _mlp(encoder.output_dim, head_widths, num_actions)
+        self.head = mlp(encoder.output_dim, head_widths, num_actions)
 
     def forward(self, obs: Tensor, actions: Tensor, histories: Histories | None = None) -> Tensor:
         """Action values along whole episodes.
@@ -54,14 +55,18 @@ class QNetwork(nn.Module):
         Returns:
             float32 [B, T, A].
         """
-        before = self._actions_before(actions)
         if histories is None:
-            q: Tensor = self.head(self._encode(self.encoder, self.embedder(obs, before)))
+            q: Tensor = self.head(self.features(obs, actions))
             return q
+        before = self._actions_before(actions)
         obs, before = (x.flatten(0, 1).index_select(0, histories.tokens) for x in (obs, before))
         y = self._encode(self._encode_distinct, self.embedder(obs, before), histories.distinct)
         q = self.head(y).index_select(0, histories.distinct.where)
         return q.view(*actions.shape[:1], -1, self.num_actions)
+
+    def features(self, obs: Tensor, actions: Tensor) -> Tensor:
+        """What the memory model makes of whole episodes, float32 [B, T, F]; see `forward`."""
+        return self._encode(self.encoder, self.embedder(obs, self._actions_before(actions)))
 
     def _encode_distinct(self, x: Tensor, distinct: Distinct) -> Tensor:
         """From distinct tokens, float32 [K, E], to what distinct histories are, [R, F]."""
@@ -160,11 +165,22 @@ class QNetwork(nn.Module):
 
 def _fingerprints(obs: Tensor, prev_action: Tensor) -> Tensor:
     """A number for each step, int64 [...]: equal where observation and action before it are."""
+    obs = obs.flatten(prev_action.ndim)  # [..., D]
+    obs = obs if obs.is_floating_point() else obs.float()
     return fingerprints(torch.cat([obs, prev_action[..., None].to(obs.dtype)], dim=-1))
 
 
-def _mlp(input_dim: int, widths: Sequence[int], output_dim: int) -> nn.Sequential:
-    """Linear layers and ReLUs; the last layer starts near zero, so that all actions look alike."""
+def mlp(
+    input_dim: int, widths: Sequence[int], output_dim: int, last_range: float = 3e-3
+) -> nn.Sequential:
+    """Linear layers and ReLUs; the last layer starts near zero, so that all actions look alike.
+
+    Args:
+        input_dim: entries of the input.
+        widths: of the hidden layers.
+        output_dim: entries of the output.
+        last_range: bounds the last layer's initial weights.
+    """
     layers: list[nn.Module] = []
     for width in widths:
         layer = nn.Linear(input_dim, width)
@@ -172,6 +188,6 @@ def _mlp(input_dim: int, widths: Sequence[int], output_dim: int) -> nn.Sequentia
         layers += [layer, nn.ReLU()]
         input_dim = width
     last = nn.Linear(input_dim, output_dim)
-    nn.init.uniform_(last.weight, -3e-3, 3e-3)
-    nn.init.uniform_(last.bias, -3e-3, 3e-3)
+    nn.init.uniform_(last.weight, -last_range, last_range)
+    nn.init.uniform_(last.bias, -last_range, last_range)
     return nn.Sequential(*layers, last)

@@ -41,6 +41,8 @@ class TaskSpec:
     """Bytes that hold what `reset_option` sets; see `encode_context`."""
     ends_early: ClassVar[bool] = False
     """Whether an episode may end before `episode_length`."""
+    chance: ClassVar[float | None] = None
+    """Success of an agent that does all else right but remembers nothing; None if it depends."""
 
     if TYPE_CHECKING:  # subclasses have fields or properties of these names
 
@@ -71,6 +73,11 @@ class TaskSpec:
         flag = () if self.flag_name is None else (self.flag_name,)
         # Not "episode": that key is Gymnasium's wrapper's.
         return ("episode_return", "episode_length", "success", *flag)
+
+    @property
+    def whole_obs(self) -> bool:
+        """Whether all entries of an observation are whole numbers."""
+        return np.issubdtype(np.dtype(self.obs_dtype), np.integer)
 
     @property
     def obs_bytes(self) -> int:

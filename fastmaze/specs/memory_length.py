@@ -21,6 +21,7 @@ class MemoryLengthSpec(TaskSpec):
 
     family: ClassVar[str] = "MemoryLength"
     action_names: ClassVar[tuple[str, ...]] = ("zero", "one")
+    chance: ClassVar[float | None] = 1 / 2
     state_fields: ClassVar[tuple[tuple[str, str, int], ...]] = (
         ("bits", "<u4", 1),
         ("query", "<u4", 1),
@@ -49,6 +50,11 @@ class MemoryLengthSpec(TaskSpec):
     def obs_shape(self) -> tuple[int, ...]:
         """[time, question, bits]."""
         return (self.show_time + 1 + self.bits,)
+
+    @property
+    def whole_obs(self) -> bool:
+        """Whether all entries of an observation are whole numbers: all but the time."""
+        return not self.show_time
 
     @property
     def obs_low(self) -> tuple[float, ...]:

@@ -395,6 +395,7 @@ class VisualMatchSpec(PixelWorldSpec):
     """
 
     flag_name: ClassVar[str | None] = "cue_seen"
+    chance: ClassVar[float | None] = 1 / 3
 
     length: int = 30
     """Frames of the distractor phase; at least 1."""

@@ -33,6 +33,7 @@ class TMazeSpec(TaskSpec):
     action_names: ClassVar[tuple[str, ...]] = ("right", "up", "left", "down")
     reset_option: ClassVar[str | None] = "goal_y"
     flag_name: ClassVar[str | None] = "cue_seen"
+    chance: ClassVar[float | None] = 1 / 2
 
     corridor_length: int
     """L, cells from the start to the junction; at least 1."""
@@ -99,6 +100,11 @@ class TMazeSpec(TaskSpec):
     def obs_shape(self) -> tuple[int, ...]:
         """Shape of one observation, (D,)."""
         return (self.obs_dim,)
+
+    @property
+    def whole_obs(self) -> bool:
+        """Whether all entries of an observation are whole numbers: places, cues, times."""
+        return True
 
     @property
     def obs_low(self) -> tuple[float, ...]:

@@ -71,13 +71,19 @@ def last_looks(
     Raises:
         FileNotFoundError: there is no such run or file.
         CheckpointError: the file is truncated, or no FastMaze checkpoint.
-        ValueError: the agent has no attention.
+        ValueError: the agent has no attention, or another task than a T-Maze.
     """
     return looks_of(*load_agent(checkpoint, length=length), seed=seed)
 
 
 def looks_of(config: TrainConfig, network: QNetwork, *, seed: int) -> list[LastLook]:
     """As `last_looks`, with an agent that `load_agent` returned."""
+    spec = config.spec
+    if not isinstance(spec, TMazeSpec):
+        raise ValueError(
+            f"attention: expected an agent of a T-Maze, whose last step needs the cue, got one of "
+            f"{config.task}"
+        )
     if not isinstance(network.encoder, GPT):
         raise ValueError(
             f"attention: expected an agent with a transformer (--model gpt), got {config.model}, "
@@ -88,9 +94,9 @@ def looks_of(config: TrainConfig, network: QNetwork, *, seed: int) -> list[LastL
         episode = play_greedily(config, network, _seed_of(goal_y, seed))
         looks.append(
             LastLook(
-                goal_y=episode.goal_y,
+                goal_y=goal_y,
                 success=episode.success,
-                cue_steps=cue_steps(episode.spec, episode.obs[:-1]),
+                cue_steps=cue_steps(spec, episode.obs[:-1]),
                 weights=_weights(network, network.encoder, episode),
             )
         )

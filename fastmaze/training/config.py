@@ -10,13 +10,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from fastmaze.agents.ddqn import ValueScale
+from fastmaze.agents.returns import ValueScale
 from fastmaze.models.attention import ATTENTION_IMPLS, AttentionImpl
 from fastmaze.models.gpt import Positions
 from fastmaze.models.lstm import LSTMInit
-from fastmaze.specs import TMazeSpec, dial_of, make_tmaze_spec
+from fastmaze.specs import FAMILIES, TaskSpec, dial_of, make_spec
 from fastmaze.training.config_checks import check_hyperparameters, choose, integer, real
-from fastmaze.training.presets import PRESETS, Hyperparameters, ModelName, PresetName
+from fastmaze.training.presets import (
+    PRESETS,
+    AlgorithmName,
+    Hyperparameters,
+    ModelName,
+    PresetName,
+)
 
 OptionValue = bool | int | float | str
 
@@ -26,7 +32,7 @@ SEED_LIMIT = 2**31
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """A training run of double Q-learning with a memory model on a T-Maze.
+    """A training run of a memory agent on a task.
 
     `length` is the one dial; every field that is None is decided by the preset, from the task and
     its length. What was decided is in `hyper`, and in the run's config.json.
@@ -37,11 +43,16 @@ class TrainConfig:
     """
 
     task: str = "PassiveTMaze"
-    """PassiveTMaze (the cue shows at the start), ActiveTMaze (it has to be fetched) or TMaze."""
+    """Any of `fastmaze tasks`, e.g. PassiveTMaze (the cue shows at the start), ActiveTMaze (it has
+    to be fetched), PassiveVisualMatch or KeyToDoor."""
     length: int = 50
-    """Corridor length L: the one dial. Memory and budget grow with it."""
+    """The one dial: the length of the corridor, of the distractor phase … Memory and budget grow
+    with it."""
     task_options: dict[str, OptionValue] = field(default_factory=dict)
     """More options of the task, e.g. penalty_rule action."""
+    algorithm: AlgorithmName = "ddqn"
+    """What is learned: ddqn (action values) or sac-discrete (a policy and twin critics on one
+    encoder)."""
     model: ModelName = "gpt"
     """Memory model: gpt (transformer) or lstm."""
     preset: PresetName = "default"
@@ -51,8 +62,8 @@ class TrainConfig:
     """Seed of everything random. Same seed, same configuration: the same run, on a CPU."""
 
     run_dir: Path | None = None
-    """Where the run is kept. Default: runs/TASK-LENGTH-MODEL-seedSEED, with a number behind it if
-    that is taken."""
+    """Where the run is kept. Default: runs/TASK-LENGTH-MODEL-seedSEED (with the algorithm before
+    MODEL if it is not ddqn), with a number behind it if that is taken."""
     device: str = "cpu"
     """Where the networks live, e.g. cpu or cuda. Short mazes train fastest on a CPU."""
     num_threads: int | None = None
@@ -165,6 +176,9 @@ class TrainConfig:
     reward_scale: float | None = None
     """Rewards are multiplied by this for learning. Default: L, so that a step's penalty is 1 at any
     length (1 / penalty if that is another than the paper's). Paper: 1."""
+    temperature: float | None = None
+    """What a nat of the policy's entropy is worth (sac-discrete), in rewards for learning. Both:
+    0.1."""
     value_scale: ValueScale | None = None
     """What the networks predict: linear (returns) or symlog (their signed logarithm). Default:
     symlog: a goal worth T penalties is then worth log T of them, and drowns none. Paper: linear."""
@@ -254,6 +268,7 @@ class TrainConfig:
     def _check_run(self) -> None:
         """Checks what no preset decides."""
         choose("preset", self.preset, tuple(PRESETS))
+        choose("algorithm", self.algorithm, ("ddqn", "sac-discrete"))
         choose("model", self.model, ("gpt", "lstm"))
         choose("backend", self.backend, ("native", "numba", "device", "reference"))
         choose("attention_impl", self.attention_impl, ATTENTION_IMPLS)
@@ -281,7 +296,29 @@ class TrainConfig:
         for name in ("length", "corridor_length"):
             if name in self.task_options:
                 raise ValueError(f"task_options: {name} is set by the field `length`")
-        _ = self.spec  # checks the task, its length and its options
+        self._check_task()
+
+    def _check_task(self) -> None:
+        """Checks the task, its length and its options, and that all this can be trained on it."""
+        spec = self.spec
+        if spec.ends_early:
+            raise ValueError(
+                f"task: the trainer plays whole episodes of equal length, and those of {self.task} "
+                "may end early"
+            )
+        if spec.obs_dtype == "uint8" and len(spec.obs_shape) != 3:
+            raise ValueError(
+                "task_options: the network wants images, [channels, rows, columns], got flat ones "
+                f"of shape {list(spec.obs_shape)}; leave out flat"
+            )
+        backends = FAMILIES[spec.family].backends
+        if self.backend not in backends:
+            raise ValueError(f"backend: {self.task} has {backends}, got {self.backend!r}")
+        if self.backend == "device" and self.algorithm == "sac-discrete":
+            raise ValueError(
+                "backend: device plays greedily and at random, while sac-discrete draws actions "
+                "from its policy; leave it at native"
+            )
 
     def _check_update(self) -> None:
         """Checks how an update is computed."""
@@ -313,10 +350,9 @@ class TrainConfig:
             )
 
     @property
-    def spec(self) -> TMazeSpec:
+    def spec(self) -> TaskSpec:
         """The task."""
-        dial = {dial_of(self.task): self.length}
-        return make_tmaze_spec("the trainer", self.task, **dial, **self.task_options)
+        return make_spec(self.task, **self.env_options)
 
     @property
     def env_options(self) -> dict[str, Any]:
@@ -326,7 +362,7 @@ class TrainConfig:
     @property
     def hyper(self) -> Hyperparameters:
         """Every hyperparameter: what was asked for, and what the preset says to the rest."""
-        decided = PRESETS[self.preset](self.spec, self.model)
+        decided = PRESETS[self.preset](self.spec, self.model, self.algorithm)
         names = [f.name for f in dataclasses.fields(Hyperparameters)]
         asked = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         if "head_widths" in asked:
@@ -336,7 +372,8 @@ class TrainConfig:
     @property
     def directory(self) -> Path:
         """Where the run is kept."""
-        name = f"{self.task}-{self.length}-{self.model}-seed{self.seed}"
+        algorithm = "" if self.algorithm == "ddqn" else f"{self.algorithm}-"
+        name = f"{self.task}-{self.length}-{algorithm}{self.model}-seed{self.seed}"
         return Path("runs") / name if self.run_dir is None else self.run_dir
 
     @property
@@ -405,6 +442,7 @@ class TrainConfig:
     def _identity(self) -> dict[str, Any]:
         names = (
             "seed",
+            "algorithm",
             "model",
             "device",
             "num_threads",

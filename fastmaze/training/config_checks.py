@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from fastmaze.agents.ddqn import VALUE_SCALES
+from fastmaze.agents.returns import VALUE_SCALES
 from fastmaze.models.gpt import POSITIONS
 from fastmaze.models.lstm import LSTM_INITS
 from fastmaze.training.presets import Hyperparameters
@@ -17,7 +17,7 @@ def check_hyperparameters(hyper: Hyperparameters) -> None:
         ("num_layers", 1),
         ("num_heads", 1),
         ("obs_width", 1),
-        ("action_width", 1),
+        ("action_width", 0),
         ("num_envs", 1),
         ("num_episodes", 1),
         ("updates_per_round", 0),
@@ -48,6 +48,7 @@ def check_hyperparameters(hyper: Hyperparameters) -> None:
         ("query_std", 0.0, math.inf),
         ("embedding_scale", 0.0, math.inf),
         ("edge_share", 0.0, 0.5),
+        ("temperature", 0.0, math.inf),
         ("grad_clip", 0.0, math.inf),
         ("learning_rate", 0.0, math.inf),
         ("reward_scale", 0.0, math.inf),

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Final
 
 from fastmaze.requirements import require_matplotlib
 from fastmaze.training.evaluation import SOLVED
 from fastmaze.training.logging import read_log
+from fastmaze.training.run_directory import read_config
+
+_SHARES: Final = {
+    "eval_junction": "at the junction in time, greedy",
+    "eval_key_taken": "took the key, greedy",
+}
 
 
 def plot_curve(run_dir: Path | str, path: Path | str | None = None) -> Path:
-    """Draws success and junction rate over environment steps, from a run's log.
+    """Draws success over environment steps, from a run's log, and what it depends on.
 
     Args:
         run_dir: the run's directory.
@@ -43,7 +50,7 @@ def plot_curve(run_dir: Path | str, path: Path | str | None = None) -> Path:
         [line["train_success"] for line in lines],
         color="0.75",
         linewidth=1.0,
-        label="in the goal, while exploring",
+        label="success while exploring",
     )
     axes.plot(
         [line["env_steps"] / 1_000 for line in evaluated],
@@ -51,17 +58,21 @@ def plot_curve(run_dir: Path | str, path: Path | str | None = None) -> Path:
         color="tab:blue",
         marker="o",
         markersize=3,
-        label="in the goal, greedy",
+        label="success, greedy",
     )
-    axes.plot(
-        [line["env_steps"] / 1_000 for line in evaluated],
-        [line.get("eval_junction", math.nan) for line in evaluated],
-        color="tab:orange",
-        linewidth=0.8,
-        label="at the junction in time, greedy",
-    )
+    for name, label in _SHARES.items():
+        if name in evaluated[0]:
+            axes.plot(
+                [line["env_steps"] / 1_000 for line in evaluated],
+                [line.get(name, math.nan) for line in evaluated],
+                color="tab:orange",
+                linewidth=0.8,
+                label=label,
+            )
     axes.axhline(SOLVED, color="tab:green", linestyle=":", linewidth=1.0, label="solved")
-    axes.axhline(0.5, color="tab:red", linestyle=":", linewidth=1.0, label="without memory")
+    chance = read_config(run_dir).spec.chance
+    if chance is not None:
+        axes.axhline(chance, color="tab:red", linestyle=":", linewidth=1.0, label="without memory")
     solved = next((line for line in evaluated if line["eval_success"] >= SOLVED), None)
     when = "not solved" if solved is None else f"solved after {solved['seconds']:.0f} s"
     axes.set(

@@ -1,9 +1,10 @@
-"""How good an agent is: greedy episodes on mazes that no training run has seen."""
+"""How good an agent is: greedy episodes that no training run has seen."""
 
 from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,8 +14,7 @@ import numpy.typing as npt
 import torch
 
 from fastmaze.models.q_network import QNetwork
-from fastmaze.reference.tmaze import TMaze
-from fastmaze.specs import TMazeSpec
+from fastmaze.specs import FAMILIES, TaskSpec
 from fastmaze.training.checkpoint import CheckpointError, load_checkpoint
 from fastmaze.training.checkpoint_series import CHECKPOINT_FILE
 from fastmaze.training.collectors import make_collector
@@ -53,17 +53,16 @@ class EvalResult:
     num_episodes: int
     """Episodes played."""
     success: float
-    """Share that ended in the goal cell."""
+    """Share that did what the task asks for: ended in the goal cell, touched the right object …"""
     success_stderr: float
     """Standard error of `success`, from the binomial distribution."""
     mean_return: float
-    """Mean sum of rewards, unscaled; 1 for an optimal agent with the paper's rewards."""
+    """Mean sum of rewards, unscaled; in the paper's T-Mazes 1 for an optimal agent."""
     return_stderr: float
     """Standard error of `mean_return`."""
-    cue_seen: float
-    """Share that visited the oracle."""
-    junction: float
-    """Share that was at the junction when the last action was due."""
+    shares: dict[str, float]
+    """Of the episodes, by what happened in them: "cue_seen" (visited the oracle) and "junction"
+    (was there when the last action was due) in a T-Maze, "key_taken" in Key-to-Door …"""
 
     @property
     def solved(self) -> bool:
@@ -74,9 +73,10 @@ class EvalResult:
     def recall(self) -> float | None:
         """Share of correct turns among the episodes that came to the junction; None if none did.
 
-        An agent that does not remember the cue has one half.
+        An agent that does not remember the cue has one half. None for tasks without a junction.
         """
-        return self.success / self.junction if self.junction else None
+        junction = self.shares.get("junction")
+        return self.success / junction if junction else None
 
     @property
     def success_interval(self) -> tuple[float, float]:
@@ -156,8 +156,7 @@ class Evaluator:
             success_stderr=float(np.sqrt(share * (1 - share) / n)),
             mean_return=float(how.returns.mean()),
             return_stderr=float(how.returns.std() / np.sqrt(n)),
-            cue_seen=float(how.cue_seen.mean()),
-            junction=float(how.junction.mean()),
+            shares=how.shares(),
         )
 
     def close(self) -> None:
@@ -208,22 +207,29 @@ def evaluate_agent(
 class GreedyEpisode:
     """One greedy episode of a trained agent, for replaying it."""
 
-    spec: TMazeSpec
+    spec: TaskSpec
     """The task."""
-    goal_y: int
-    """-1 or +1."""
-    obs: npt.NDArray[np.float32]
-    """float32 [T + 1, D]."""
+    seed: int
+    """What a specification env is reset with for the same episode."""
+    obs: npt.NDArray[Any]
+    """[T + 1, *obs_shape]."""
     actions: npt.NDArray[np.uint8]
     """uint8 [T]."""
     rewards: npt.NDArray[np.float32]
     """float32 [T]."""
     q_values: npt.NDArray[np.float32]
-    """float32 [T, A], in the scale of the learning rewards."""
-    positions: npt.NDArray[np.int32]
-    """True (x, y), int32 [T + 1, 2]."""
+    """float32 [T, A], in the scale of the learning rewards; of an actor, its policy's logits."""
     success: bool
-    """Ended in the goal cell."""
+    """Did what the task asks for."""
+
+    def replayed(self) -> Iterator[Any]:
+        """The specification env at each of the times 0 to T: always the same object, stepped on."""
+        env = FAMILIES[self.spec.family].load("reference")(self.spec)
+        env.reset(self.seed)
+        yield env
+        for action in self.actions:
+            env.step(int(action))
+            yield env
 
 
 def greedy_episode(
@@ -251,22 +257,15 @@ def play_greedily(config: TrainConfig, network: QNetwork, seed: int) -> GreedyEp
         played = evaluator.collector.collect(network, seed=eval_seed(seed), keep_q_values=True)
     finally:
         evaluator.close()
-    maze = TMaze(config.spec)
-    maze.reset(eval_seed(seed))
-    positions = [(maze.x, maze.y)]
-    for action in played.actions[:, 0]:
-        maze.step(int(action))
-        positions.append((maze.x, maze.y))
     if played.q_values is None:
         raise RuntimeError("play_greedily: the rollout kept no action values")
     return GreedyEpisode(
         spec=config.spec,
-        goal_y=maze.goal_y,
+        seed=eval_seed(seed),
         obs=played.obs[:, 0],
         actions=played.actions[:, 0],
         rewards=played.rewards[:, 0],
         q_values=played.q_values[:, 0],
-        positions=np.array(positions, np.int32),
         success=bool(played.success[0]),
     )
 

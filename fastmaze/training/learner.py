@@ -30,6 +30,12 @@ class UpdateStats(NamedTuple):
     q_mean: float
     target_mean: float
     grad_norm: float
+    entropy: float | None = None
+    """Of the policy, in nats; None where there is none."""
+
+    def told(self) -> dict[str, float]:
+        """By name, without what there is not."""
+        return {name: value for name, value in self._asdict().items() if value is not None}
 
 
 class Learner:
@@ -108,7 +114,8 @@ class Learner:
         if isinstance(self.collector, DeviceCollector):
             played = self.collector.collect_tensors(self.online, epsilon=epsilon, rng=rng)
         else:
-            played = self.collector.collect(self.online, epsilon=epsilon, rng=rng)
+            sample = self.update.algorithm.samples_actions
+            played = self.collector.collect(self.online, epsilon=epsilon, rng=rng, sample=sample)
         outcomes = outcomes_of(played, self.spec, self.processes)
         self.replay.add(played.obs, played.actions, played.rewards, outcomes.success)
         self.round += 1
@@ -153,8 +160,9 @@ class Learner:
             return UpdateStats(0.0, 0.0, 0.0, 0.0)
         # Brought to the CPU once a round: the updates themselves never wait for a device.
         means = torch.stack(stats).mean(dim=0)
-        means[:3] = self.processes.sum(means[:3])  # each has its share; the norm is everyone's
-        return UpdateStats(*means.tolist())
+        means[:-1] = self.processes.sum(means[:-1])  # each has its share; the norm is everyone's
+        loss, q_mean, target_mean, *entropy, grad_norm = means.tolist()
+        return UpdateStats(loss, q_mean, target_mean, grad_norm, *entropy)
 
     def settle(self, solved_in_a_row: int) -> None:
         """Hears of each evaluation of the acting network; holds on to a solution.

@@ -14,12 +14,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Final
+from typing import Final, NamedTuple
 
 import torch
 
 from fastmaze.models.gpt import counts_tokens
-from fastmaze.specs import NUM_ACTIONS
+from fastmaze.models.pixel_embedder import CHANNELS, KERNEL
 from fastmaze.training.config import TrainConfig
 from fastmaze.training.evaluation import eval_envs
 from fastmaze.training.free_memory import free_memory
@@ -166,8 +166,9 @@ def plan_update(config: TrainConfig, processes: int = 1) -> UpdatePlan:
         rows = LSTM_ROWS if config.model == "lstm" else 1
         size = min(size, max(rows, CPU_TOKENS // (T + 1)))
     largest = counted if _counts(config, kind) else size
-    # Observations and rewards float32, actions int64, two masks.
-    whole = batch * (4 * (T + 1) * config.spec.obs_dim + (4 + 8 + 2) * T)
+    # Observations as the task has them, rewards float32, actions int64, two masks.
+    obs = config.spec.obs_bytes
+    whole = batch * (obs * (T + 1) + (4 + 8 + 2) * T)
     return UpdatePlan(
         micro_batch_size=_equal_slices(batch, size),
         counted_batch_size=_equal_slices(batch, counted),
@@ -199,7 +200,9 @@ def activation_bytes(config: TrainConfig, rows: int, *, recompute: bool) -> int:
     E = hyper.obs_width + hyper.action_width
     half = 0.5 if config.compute_dtype == "bfloat16" else 1.0
     # The embedded step, both norms of the last token, the head's layers, values and their loss.
-    outside: float = E + 3 * F + sum(hyper.head_widths) + 4 * NUM_ACTIONS + 4
+    heads = _num_heads(config)
+    outside: float = E + 3 * F + heads * (sum(hyper.head_widths) + 4 * config.spec.num_actions) + 4
+    outside += _pixels(config).kept
     if config.model == "lstm":
         # Gates, cells and their activations, and copies of what comes in.
         inside: float = (11 * F + 6 * E) + (hyper.num_layers - 1) * 17 * F
@@ -227,9 +230,11 @@ def network_bytes(config: TrainConfig) -> int:
     """Weights of the online and the target network, gradients, and Adam's two averages."""
     hyper, F = config.hyper, config.hyper.width
     E = hyper.obs_width + hyper.action_width
-    widths = (F, *hyper.head_widths, NUM_ACTIONS)
-    count = sum(a * b + b for a, b in pairwise(widths))
-    count += E * (config.spec.obs_dim + NUM_ACTIONS + 2)
+    widths = (F, *hyper.head_widths, config.spec.num_actions)
+    count = _num_heads(config) * sum(a * b + b for a, b in pairwise(widths))
+    pixels = _pixels(config)
+    count += pixels.weights + hyper.obs_width * (pixels.outputs + 1)
+    count += hyper.action_width * (config.spec.num_actions + 1)
     if config.model == "lstm":
         count += 4 * F * (E + F + 2) + (hyper.num_layers - 1) * 4 * F * (2 * F + 2)
     else:
@@ -237,6 +242,36 @@ def network_bytes(config: TrainConfig) -> int:
         if hyper.positions in ("learned", "sinusoidal"):
             count += (config.spec.episode_length + 1) * F
     return 5 * 4 * count
+
+
+class _Pixels(NamedTuple):
+    """What comes before an embedder's linear layer."""
+
+    weights: int
+    """Of the convolutions."""
+    kept: int
+    """Values per step that their backward pass needs."""
+    outputs: int
+    """Entries that the linear layer gets."""
+
+
+def _pixels(config: TrainConfig) -> _Pixels:
+    shape = config.spec.obs_shape
+    if len(shape) != 3:
+        return _Pixels(0, 0, math.prod(shape))
+    weights, kept, outputs = 0, math.prod(shape), 0
+    channels, rows, columns = shape
+    for after in CHANNELS:
+        weights += after * (channels * KERNEL**2 + 1)
+        channels, rows, columns = after, rows - KERNEL + 1, columns - KERNEL + 1
+        outputs = channels * rows * columns
+        kept += outputs
+    return _Pixels(weights, kept, outputs)
+
+
+def _num_heads(config: TrainConfig) -> int:
+    """Of the network: values; or policy and two critics."""
+    return 3 if config.algorithm == "sac-discrete" else 1
 
 
 def _parts(
@@ -247,7 +282,7 @@ def _parts(
     together = eval_envs(config, config.eval_episodes)
     players = math.ceil(together / processes)
     tensors = config.backend == "device"
-    episode = 4 * (T + 1) * spec.obs_dim + (5 + tensors) * T
+    episode = spec.obs_bytes * (T + 1) + (5 + tensors) * T
     chances = 8 * T * envs  # of a random action
     replay = math.ceil(replay_bytes(spec, config.replay_episodes) / processes)
     where = device if tensors else "cpu"

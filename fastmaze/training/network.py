@@ -1,33 +1,33 @@
-"""From a configuration to its Q-network."""
+"""From a configuration to its network."""
 
 from __future__ import annotations
 
 import torch
 
+from fastmaze.models.actor_critic import ActorCritic
 from fastmaze.models.embedders import StepEmbedder
 from fastmaze.models.encoder import SequenceEncoder
 from fastmaze.models.gpt import GPT
 from fastmaze.models.lstm import LSTM
+from fastmaze.models.pixel_embedder import PixelEmbedder
 from fastmaze.models.q_network import QNetwork
-from fastmaze.specs import NUM_ACTIONS
 from fastmaze.training.config import TrainConfig
 
 
 def build_network(config: TrainConfig, *, recompute: bool = False) -> QNetwork:
-    """The Q-network of a run, with initial weights from PyTorch's global random numbers.
+    """The network of a run, with initial weights from PyTorch's global random numbers.
 
     Args:
         config: the run.
         recompute: see `GPT`.
     """
     hyper, spec = config.hyper, config.spec
-    embedder = StepEmbedder(
-        spec.obs_dim,
-        NUM_ACTIONS,
-        hyper.obs_width,
-        hyper.action_width,
-        scale=hyper.embedding_scale,
-    )
+    embedder: StepEmbedder | PixelEmbedder
+    how = (spec.num_actions, hyper.obs_width, hyper.action_width, hyper.embedding_scale)
+    if len(spec.obs_shape) == 3:
+        embedder = PixelEmbedder(spec.obs_shape, *how)
+    else:
+        embedder = StepEmbedder(spec.obs_shape[0], *how)
     encoder: SequenceEncoder
     if config.model == "gpt":
         encoder = GPT(
@@ -52,5 +52,6 @@ def build_network(config: TrainConfig, *, recompute: bool = False) -> QNetwork:
             memory_length=spec.episode_length,
         )
     dtype = getattr(torch, config.compute_dtype)
-    network = QNetwork(embedder, encoder, NUM_ACTIONS, hyper.head_widths, dtype)
+    kind = ActorCritic if config.algorithm == "sac-discrete" else QNetwork
+    network = kind(embedder, encoder, spec.num_actions, hyper.head_widths, dtype)
     return network.to(config.device)

@@ -1,4 +1,4 @@
-"""How episodes went, and what to blame for a failure: the way to the junction, or the memory.
+"""How episodes went, and, in a T-Maze, what to blame for a failure: the way, or the memory.
 
 ```
  reached the junction in time?  no ──> credit: the way is not learnt, or exploration left it
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from fastmaze.specs import TMazeSpec
+from fastmaze.specs import TaskSpec, TMazeSpec
 from fastmaze.training.data_parallel import Processes
 from fastmaze.training.device_rollout import DeviceEpisodes
 from fastmaze.training.rollout import Episodes
@@ -28,15 +28,19 @@ class Outcomes(NamedTuple):
     returns: npt.NDArray[np.float64]
     """float64 [N]."""
     success: npt.NDArray[np.bool_]
-    """bool [N]: ended in the goal cell."""
-    cue_seen: npt.NDArray[np.bool_]
-    """bool [N]: visited the oracle."""
-    junction: npt.NDArray[np.bool_]
-    """bool [N]: was at the junction when the last action was due. All successful ones were."""
+    """bool [N]: did what the task asks for."""
+    marks: dict[str, npt.NDArray[np.bool_]]
+    """What else is worth counting, by name, bool [N] each: the task's own flag, as "cue_seen" or
+    "key_taken", and in a T-Maze "junction": was there when the last action was due, as all
+    successful ones were."""
+
+    def shares(self) -> dict[str, float]:
+        """Of the episodes, by mark."""
+        return {name: float(mark.mean()) for name, mark in self.marks.items()}
 
 
 def outcomes_of(
-    played: Episodes | DeviceEpisodes, spec: TMazeSpec, processes: Processes
+    played: Episodes | DeviceEpisodes, spec: TaskSpec, processes: Processes
 ) -> Outcomes:
     """How the episodes of all processes went, brought to the CPU; waits for all processes.
 
@@ -45,20 +49,34 @@ def outcomes_of(
         spec: the task.
         processes: which of how many this is.
     """
-    due = played.obs[-2]  # what the last action is taken at, [N, D]
-    how: tuple[Any, ...] = (
-        played.returns,
-        played.success,
-        played.cue_seen,
-        at_junction(spec, due),
+    marks: dict[str, Any] = {}
+    if spec.flag_name is not None:
+        marks[spec.flag_name] = played.cue_seen
+    if isinstance(spec, TMazeSpec):
+        marks["junction"] = at_junction(spec, played.obs[-2])  # what the last action is taken at
+    mine = Outcomes(
+        _array(played.returns),
+        _array(played.success),
+        {name: _array(mark) for name, mark in marks.items()},
     )
-    mine = Outcomes(*(torch.as_tensor(x).cpu().numpy() for x in how))
     return joined(processes.gather(mine))
+
+
+def _array(x: Any) -> npt.NDArray[Any]:
+    return torch.as_tensor(x).cpu().numpy()
 
 
 def joined(parts: Iterable[Outcomes], limit: int | None = None) -> Outcomes:
     """Several lots of episodes as one, in order; of these the first ones, up to a limit."""
-    return Outcomes(*(np.concatenate(column)[:limit] for column in zip(*parts, strict=True)))
+    returns, success, marks = zip(*parts, strict=True)
+
+    def whole(columns: Iterable[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        return np.concatenate(list(columns))[:limit]
+
+    names = marks[0]
+    return Outcomes(
+        whole(returns), whole(success), {name: whole(m[name] for m in marks) for name in names}
+    )
 
 
 def at_junction(spec: TMazeSpec, obs: Any) -> Any:

@@ -6,16 +6,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from fastmaze.agents.ddqn import ValueScale
+from fastmaze.agents.returns import ValueScale
 from fastmaze.models.gpt import Positions
 from fastmaze.models.lstm import LSTMInit
-from fastmaze.specs import TMazeSpec
+from fastmaze.specs import TaskSpec, TMazeSpec
+from fastmaze.specs.pixel_worlds import PixelWorldSpec
+from fastmaze.training import presets_pixels
 
+AlgorithmName = Literal["ddqn", "sac-discrete"]
 ModelName = Literal["gpt", "lstm"]
 PresetName = Literal["default", "paper"]
 
@@ -44,6 +48,7 @@ class Hyperparameters:
     reward_scale: float
     value_scale: ValueScale
     edge_share: float
+    temperature: float
     learning_rate: float
     adam_beta2: float
     warmup_updates: int
@@ -68,19 +73,23 @@ class Hyperparameters:
     eval_every: int
 
 
-def default(spec: TMazeSpec, model: ModelName) -> Hyperparameters:
+def default(spec: TaskSpec, model: ModelName, algorithm: AlgorithmName = "ddqn") -> Hyperparameters:
     """Few updates, many environments, rewards and exploration that suit a long corridor.
 
     A maze whose cue has to be fetched (`oracle_length` > 0) needs credit over the whole episode,
     as does one where no penalty says at once that a step was wrong, or where staying is paid; one
     that shows the cue at the start and has the paper's penalty does not. That is all in which they
-    differ. The models differ in one initial size.
+    differ. The models differ in one initial size. Of any other task nothing is known, so that
+    credit may have to span it; `presets_pixels` says what differs for the pixel worlds.
     """
     T = spec.episode_length
-    fetch = spec.oracle_length > 0
-    far = fetch or spec.penalty == 0 or spec.distract_reward > 0
+    fetch, far, reward_scale = False, True, 1.0
+    if isinstance(spec, TMazeSpec):
+        fetch = spec.oracle_length > 0
+        far = fetch or spec.penalty == 0 or spec.distract_reward > 0
+        reward_scale = -1 / spec.penalty if spec.penalty else float(spec.corridor_length)
     rounds = math.ceil((192 if far else 128) * max(1.0, math.sqrt(T / 51)))
-    return Hyperparameters(
+    decided = Hyperparameters(
         width=128,
         num_layers=1,
         num_heads=4,
@@ -98,9 +107,10 @@ def default(spec: TMazeSpec, model: ModelName) -> Hyperparameters:
         discount=1.0 if far else 0.0,
         trace=1.0 if far else 0.0,
         n_step=1,
-        reward_scale=-1 / spec.penalty if spec.penalty else float(spec.corridor_length),
+        reward_scale=reward_scale,
         value_scale="symlog",
         edge_share=0.04,
+        temperature=0.1,
         learning_rate=1e-3,
         adam_beta2=0.95,
         warmup_updates=20,
@@ -124,6 +134,10 @@ def default(spec: TMazeSpec, model: ModelName) -> Hyperparameters:
         first_step_epsilon=0.75 if fetch else 0.2,
         eval_every=2 * 32,
     )
+    if isinstance(spec, PixelWorldSpec):
+        changes = presets_pixels.default_changes(spec, model, algorithm)
+        decided = dataclasses.replace(decided, **changes)
+    return decided
 
 
 _PAPER_EPISODES: Final[Mapping[bool, Mapping[int, int]]] = {
@@ -133,12 +147,30 @@ _PAPER_EPISODES: Final[Mapping[bool, Mapping[int, int]]] = {
 """By whether the cue has to be fetched: up to this corridor length, so many episodes."""
 
 
-def paper(spec: TMazeSpec, model: ModelName) -> Hyperparameters:
-    """The published hyperparameters (Ni et al. 2023, appendix, and the code published with it)."""
-    T = spec.episode_length
+def paper(spec: TaskSpec, model: ModelName, algorithm: AlgorithmName = "ddqn") -> Hyperparameters:
+    """The published hyperparameters (Ni et al. 2023, appendix, and the code published with it).
+
+    Raises:
+        ValueError: the paper trains on no such task.
+    """
+    if isinstance(spec, PixelWorldSpec):
+        changes = presets_pixels.paper_changes(spec, model, algorithm)
+        return dataclasses.replace(_paper(False, spec, model), **changes)
+    if not isinstance(spec, TMazeSpec):
+        raise ValueError(
+            f"preset: paper has T-Mazes and pixel worlds, which Ni et al. 2023 train on, and no "
+            f"{spec.family}"
+        )
     fetch = spec.oracle_length > 0
     table = _PAPER_EPISODES[fetch]
     fitting = [n for length, n in sorted(table.items()) if spec.corridor_length <= length]
+    num_episodes = fitting[0] if fitting else table[max(table)]
+    return dataclasses.replace(_paper(fetch, spec, model), num_episodes=num_episodes)
+
+
+def _paper(fetch: bool, spec: TaskSpec, model: ModelName) -> Hyperparameters:
+    """What is published for the T-Mazes, whether or not the cue has to be fetched."""
+    T = spec.episode_length
     layers = 2 if fetch and model == "gpt" else 1
     gpt = model == "gpt"
     return Hyperparameters(
@@ -162,6 +194,7 @@ def paper(spec: TMazeSpec, model: ModelName) -> Hyperparameters:
         reward_scale=1.0,
         value_scale="linear",
         edge_share=0.0,
+        temperature=0.1,
         learning_rate=3e-4,
         adam_beta2=0.999,
         warmup_updates=0,
@@ -173,7 +206,7 @@ def paper(spec: TMazeSpec, model: ModelName) -> Hyperparameters:
         target_rate=0.005,
         batch_size=64,
         num_envs=1,
-        num_episodes=fitting[0] if fitting else table[max(table)],
+        num_episodes=20_000,
         random_episodes=10,
         updates_per_round=math.ceil(0.25 * T),
         replay_steps=max(1_000_000, 1_000 * T),

@@ -91,15 +91,20 @@ def _summary(line: Line) -> str:
     parts = []
     if line.get("eval_success") is not None:
         parts += [f"success {line['eval_success']:.3f}"]
-        parts += [f"{name} {line[key]:.2f}" for name, key in _SHARES if key in line]
+        parts += [
+            f"{name} {line[f'eval_{key}']:.2f}" for name, key in _SHARES if f"eval_{key}" in line
+        ]
         parts += [f"return {line['eval_return']:+.2f}"]
     else:
         parts += [f"exploring: {line['train_success']:.3f}"]
-        if "train_junction" in line:
-            parts += [f"junction {line['train_junction']:.2f}"]
+        parts += [
+            f"{name} {line[f'train_{key}']:.2f}" for name, key in _SHARES if f"train_{key}" in line
+        ]
         parts += [f"return {line['train_return']:+.2f}"]
-    if "epsilon" in line:
+    if line.get("epsilon"):
         parts += [f"eps {line['epsilon']:.3g}"]
+    if "entropy" in line:
+        parts += [f"entropy {line['entropy']:.2f}"]
     parts += [f"{short(line[key])} {unit}" for unit, key in _RATES if key in line]
     if "update_ms" in line:
         parts += [f"{line['update_ms']:.3g} ms/update"]
@@ -108,7 +113,7 @@ def _summary(line: Line) -> str:
     return ", ".join([*parts, f"{short(line['env_steps'])} steps", f"{line['seconds']:.0f} s"])
 
 
-_SHARES: Final = (("junction", "eval_junction"), ("recall", "eval_recall"))
+_SHARES: Final = (("junction", "junction"), ("recall", "recall"), ("key", "key_taken"))
 _RATES: Final = (("tokens/s", "tokens_per_second"), ("env steps/s", "env_steps_per_second"))
 
 

@@ -21,8 +21,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fastmaze.agents.ddqn import Batch
-from fastmaze.specs import TMazeSpec
+from fastmaze.agents.batch import Batch
+from fastmaze.specs import TaskSpec
 from fastmaze.training.data_parallel import ALONE, Processes
 
 State = dict[str, Tensor]
@@ -33,8 +33,9 @@ _EPISODE: Final = ("obs", "actions", "rewards")
 class Replay:
     """Keeps the last `capacity` episodes of a task whose episodes all have T steps.
 
-    Observations are kept in the smallest of int8, int16 and int32 that holds every value that the
-    task can emit (a T-Maze emits whole numbers), actions as uint8, rewards as float32.
+    Observations of whole numbers (a T-Maze's) are kept in the smallest of int8, int16 and int32
+    that holds every value that the task can emit, others as they are (pixels: uint8), actions as
+    uint8, rewards as float32. Batches have uint8 observations as they are, all others as float32.
 
     Args:
         spec: the task.
@@ -49,7 +50,7 @@ class Replay:
 
     def __init__(
         self,
-        spec: TMazeSpec,
+        spec: TaskSpec,
         capacity: int,
         device: torch.device | str = "cpu",
         *,
@@ -66,7 +67,7 @@ class Replay:
             # C rows in a row hold the episodes of C / N whole rounds, and of two cut by an end.
             slots = min(capacity, (capacity // num_envs + 2) * (num_envs // processes.size))
         shapes, dtypes = _shapes(spec, slots), _dtypes(spec)
-        self.obs, self.actions, self.rewards = (  # [slots, T + 1, D], [slots, T], [slots, T]
+        self.obs, self.actions, self.rewards = (  # [slots, T + 1, …], [slots, T], [slots, T]
             torch.empty(shapes[name], dtype=dtypes[name], device=self.storage) for name in _EPISODE
         )
         self.success = np.zeros(capacity, np.bool_)
@@ -83,7 +84,7 @@ class Replay:
 
     def add(
         self,
-        obs: npt.NDArray[np.float32] | Tensor,
+        obs: npt.NDArray[Any] | Tensor,
         actions: npt.NDArray[np.uint8] | Tensor,
         rewards: npt.NDArray[np.float32] | Tensor,
         success: npt.NDArray[np.bool_] | None = None,
@@ -91,7 +92,7 @@ class Replay:
         """Keeps N episodes, or of several processes this one's share of them.
 
         Args:
-            obs: float32 [T + 1, n, D], whole numbers; on any device, as the next two.
+            obs: [T + 1, n, *obs_shape], of the task's `obs_dtype`; on any device, as the next two.
             actions: uint8 [T, n].
             rewards: float32 [T, n].
             success: bool [N], of all processes' episodes; None if none was.
@@ -154,7 +155,7 @@ class Replay:
             obs, actions, rewards = (x.new_zeros(1, *x.shape[1:]) for x in (obs, actions, rewards))
         terminated = self._terminated.expand(len(obs), -1)
         return Batch(
-            obs=obs.float(),
+            obs=obs if obs.dtype == torch.uint8 else obs.float(),
             actions=actions.long(),
             rewards=rewards,
             terminated=terminated,
@@ -227,7 +228,7 @@ def joined_states(states: Sequence[State]) -> State:
     return {**joined, "owner": owner}
 
 
-def replay_bytes(spec: TMazeSpec, capacity: int) -> int:
+def replay_bytes(spec: TaskSpec, capacity: int) -> int:
     """Memory that `capacity` episodes of a task take."""
     shapes, dtypes = _shapes(spec, capacity), _dtypes(spec)
     return sum(dtypes[name].itemsize * math.prod(shapes[name]) for name in _EPISODE)
@@ -242,18 +243,24 @@ def smallest_integer(low: tuple[float, ...], high: tuple[float, ...]) -> torch.d
     return torch.int32
 
 
-def _dtypes(spec: TMazeSpec) -> dict[str, torch.dtype]:
+def _obs_dtype(spec: TaskSpec) -> torch.dtype:
+    if spec.obs_dtype != "float32" or not spec.whole_obs:
+        return getattr(torch, spec.obs_dtype)  # type: ignore[no-any-return]
+    return smallest_integer(*(tuple(np.atleast_1d(x)) for x in (spec.obs_low, spec.obs_high)))
+
+
+def _dtypes(spec: TaskSpec) -> dict[str, torch.dtype]:
     return {
-        "obs": smallest_integer(spec.obs_low, spec.obs_high),
+        "obs": _obs_dtype(spec),
         "actions": torch.uint8,
         "rewards": torch.float32,
     }
 
 
-def _shapes(spec: TMazeSpec, slots: int) -> dict[str, tuple[int, ...]]:
+def _shapes(spec: TaskSpec, slots: int) -> dict[str, tuple[int, ...]]:
     T = spec.episode_length
     return {
-        "obs": (slots, T + 1, spec.obs_dim),
+        "obs": (slots, T + 1, *spec.obs_shape),
         "actions": (slots, T),
         "rewards": (slots, T),
     }

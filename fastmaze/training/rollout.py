@@ -8,9 +8,10 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from fastmaze.models.q_network import QNetwork
-from fastmaze.specs import NUM_ACTIONS, TMazeSpec
+from fastmaze.specs import TaskSpec
 
 
 class Envs(Protocol):
@@ -19,20 +20,20 @@ class Envs(Protocol):
     num_envs: int
 
     @property
-    def task_spec(self) -> TMazeSpec:
+    def task_spec(self) -> TaskSpec:
         """The task."""
 
     @property
     def statistics(self) -> Any:
         """An `EpisodeStatistics`."""
 
-    def reset(self, *, seed: int | None = None) -> tuple[npt.NDArray[np.float32], dict[str, Any]]:
+    def reset(self, *, seed: int | None = None) -> tuple[npt.NDArray[Any], dict[str, Any]]:
         """Starts an episode in every environment."""
 
     def step_into(
         self,
         actions: npt.NDArray[Any],
-        obs: npt.NDArray[np.float32],
+        obs: npt.NDArray[Any],
         reward: npt.NDArray[np.float32],
         terminated: npt.NDArray[np.bool_],
         truncated: npt.NDArray[np.bool_],
@@ -44,8 +45,8 @@ class Envs(Protocol):
 class Episodes:
     """N whole episodes of T steps, time first; the arrays are used again by the next rollout."""
 
-    obs: npt.NDArray[np.float32]
-    """float32 [T + 1, N, D]."""
+    obs: npt.NDArray[Any]
+    """[T + 1, N, *obs_shape], of the task's `obs_dtype`."""
     actions: npt.NDArray[np.uint8]
     """uint8 [T, N]."""
     rewards: npt.NDArray[np.float32]
@@ -53,11 +54,11 @@ class Episodes:
     returns: npt.NDArray[np.float64]
     """float64 [N]."""
     success: npt.NDArray[np.bool_]
-    """bool [N]: ended in the goal cell."""
+    """bool [N]: did what the task asks for."""
     cue_seen: npt.NDArray[np.bool_]
-    """bool [N]: visited the oracle."""
+    """bool [N]: what `TaskSpec.flag_name` names; in a T-Maze: visited the oracle."""
     q_values: npt.NDArray[np.float32] | None = None
-    """float32 [T, N, A], where asked for."""
+    """float32 [T, N, A], where asked for: action values, or a policy's logits."""
 
 
 class Collector:
@@ -71,7 +72,7 @@ class Collector:
         self.envs = envs
         spec, N = envs.task_spec, envs.num_envs
         T = spec.episode_length
-        self.obs = np.empty((T + 1, N, spec.obs_dim), np.float32)
+        self.obs = np.empty((T + 1, N, *spec.obs_shape), spec.obs_dtype)
         self.actions = np.empty((T, N), np.uint8)
         self.rewards = np.empty((T, N), np.float32)
         self.terminated = np.empty(N, np.bool_)
@@ -85,32 +86,38 @@ class Collector:
         rng: np.random.Generator | None = None,
         seed: int | None = None,
         keep_q_values: bool = False,
+        sample: bool = False,
     ) -> Episodes:
         """Plays the next episode of every environment.
 
         Args:
-            network: picks the greedy actions; left in its mode, so dropout acts where it is on.
+            network: scores the actions; left in its mode, so dropout acts where it is on.
             epsilon: chance of a random action, float64 [T, N]; None for none.
-            rng: draws the random actions; needed with `epsilon`.
+            rng: draws the random actions; needed with `epsilon` and `sample`.
             seed: starts the environments' first episodes of this seed instead of the next ones.
-            keep_q_values: also return the action values.
+            keep_q_values: also return the scores.
+            sample: draw actions with the scores as logits, instead of taking the best.
 
         Returns:
             The episodes, in arrays that the next call overwrites.
         """
         T, N = self.actions.shape
+        A = self.envs.task_spec.num_actions
         device = next(network.parameters()).device
-        q_values = np.empty((T, N, NUM_ACTIONS), np.float32) if keep_q_values else None
+        q_values = np.empty((T, N, A), np.float32) if keep_q_values else None
         self.obs[0] = self.envs.reset(seed=seed)[0]
         with torch.inference_mode():
             state = network.initial_state(N, T)
-            action = torch.full((N,), NUM_ACTIONS, device=device)  # none before the first step
+            action = torch.full((N,), A, device=device)  # none before the first step
             for t in range(T):
                 q, state = network.step(torch.from_numpy(self.obs[t]).to(device), action, state)
-                chosen = q.argmax(dim=1).cpu().numpy()
+                if sample and rng is not None:
+                    chosen = draw_actions(q, rng.random(N))
+                else:
+                    chosen = q.argmax(dim=1).cpu().numpy()
                 if epsilon is not None and rng is not None:
                     explore = rng.random(N) < epsilon[t]
-                    chosen = np.where(explore, rng.integers(0, NUM_ACTIONS, N), chosen)
+                    chosen = np.where(explore, rng.integers(0, A, N), chosen)
                 if q_values is not None:
                     q_values[t] = q.cpu().numpy()
                 self.actions[t] = chosen
@@ -134,8 +141,21 @@ class Collector:
         )
 
 
+def draw_actions(logits: Tensor, numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Actions of a policy, int64 [N].
+
+    Args:
+        logits: float [N, A].
+        numbers: float64 [N], uniform from 0 to 1: each falls into an action's share of that range.
+    """
+    shares = logits.double().softmax(dim=1).cumsum(dim=1).cpu().numpy()  # [N, A]
+    # Sums of shares may end a rounding below 1.
+    drawn: npt.NDArray[np.int64] = (shares <= numbers[:, None]).sum(axis=1)
+    return drawn.clip(max=shares.shape[1] - 1)
+
+
 def exploration(
-    spec: TMazeSpec,
+    spec: TaskSpec,
     num_envs: int,
     *,
     epsilon: float,

@@ -261,7 +261,7 @@ class _Run:
         clock = [time.perf_counter()]
         episodes = learner.collect()
         clock.append(time.perf_counter())
-        stats = learner.learn()._asdict()
+        stats = learner.learn().told()
         clock.append(time.perf_counter())
         check_finite(
             stats,
@@ -282,8 +282,7 @@ class _Run:
                 "eval_episodes": result.num_episodes,
                 "eval_success": result.success,
                 "eval_return": result.mean_return,
-                "eval_cue_seen": result.cue_seen,
-                "eval_junction": result.junction,
+                **{f"eval_{name}": share for name, share in result.shares.items()},
             }
             if result.recall is not None:
                 line["eval_recall"] = result.recall
@@ -300,8 +299,7 @@ class _Run:
             "updates": learner.updates,
             "train_success": float(episodes.success.mean()),
             "train_return": float(episodes.returns.mean()),
-            "train_cue_seen": float(episodes.cue_seen.mean()),
-            "train_junction": float(episodes.junction.mean()),
+            **{f"train_{name}": share for name, share in episodes.shares().items()},
             "epsilon": epsilon,
         }
 
@@ -387,8 +385,8 @@ class _Run:
     def _say_hello(self) -> None:
         config, hyper = self.config, self.config.hyper
         self.progress.note(
-            f"{config.task} of length {config.length}, {config.model}, {hyper.num_episodes:,} "
-            f"episodes in {config.num_rounds:,} rounds, "
+            f"{config.task} of length {config.length}, {config.algorithm} with {config.model}, "
+            f"{hyper.num_episodes:,} episodes in {config.num_rounds:,} rounds, "
             f"{self._by_many}in {self.run_dir}"
         )
         for note in self.notes:

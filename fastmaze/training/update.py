@@ -24,9 +24,10 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from fastmaze.agents.ddqn import DDQN, Batch
+from fastmaze.agents.batch import Batch
 from fastmaze.models.histories import Histories
 from fastmaze.models.q_network import QNetwork
+from fastmaze.training.algorithm import make_algorithm
 from fastmaze.training.config import TrainConfig
 from fastmaze.training.data_parallel import ALONE, Processes
 from fastmaze.training.fallback import first_line, warn_slower
@@ -66,15 +67,7 @@ class Update:
         self.counted_batch_size = counted_batch_size or hyper.batch_size
         self._target_rate, self._grad_clip = hyper.target_rate, hyper.grad_clip
         self._processes = processes
-        self.algorithm = DDQN(
-            discount=hyper.discount,
-            trace=hyper.trace,
-            n_step=hyper.n_step,
-            reward_scale=hyper.reward_scale,
-            value_scale=hyper.value_scale,
-            edge_share=hyper.edge_share,
-            separate_forwards=hyper.separate_forwards,
-        )
+        self.algorithm = make_algorithm(config)
         graph = config.cuda_graph_update and self._may_capture(device)
         self.optimizer = torch.optim.Adam(
             online.parameters(),
@@ -121,8 +114,9 @@ class Update:
             learning_rate: for this update.
 
         Returns:
-            Loss, mean value, mean target (each this process's share of the whole batch's) and norm
-            of the whole gradient before clipping: float32 [4] on the device.
+            Loss, mean value, mean target, with a policy also its entropy (each this process's
+            share of the whole batch's), and norm of the whole gradient before clipping: float32
+            [4] or [5] on the device.
         """
         for group in self.optimizer.param_groups:
             if isinstance(group["lr"], Tensor):
@@ -150,11 +144,11 @@ class Update:
         return norm
 
     def gradients(self, batch: Batch) -> Tensor:
-        """First half: sets those of the whole batch's loss; returns loss and means, float32 [3]."""
+        """First half: sets those of the whole batch's loss; returns loss and means."""
         self.optimizer.zero_grad(set_to_none=True)
         counts = batch.mask.sum(dim=1).to(batch.rewards.dtype)  # steps, [B]
         total = self._processes.sum(counts.sum()).clamp(min=1.0)
-        stats = torch.zeros(3, dtype=batch.rewards.dtype, device=batch.rewards.device)
+        stats = torch.zeros((), dtype=batch.rewards.dtype, device=batch.rewards.device)
         for rows, histories in self._slices(batch):
             part = Batch(*(x[rows] for x in batch))
             share = counts[rows].sum() / total
@@ -166,8 +160,8 @@ class Update:
                 loss = self.algorithm.loss(online, target, part)
                 scaled = loss.loss * (share * self._processes.size)
                 scaled.backward()  # type: ignore[no-untyped-call]
-            means = torch.stack([loss.loss.detach(), loss.q_mean, loss.target_mean])
-            stats += share * means
+            watched = (loss.loss.detach(), loss.q_mean, loss.target_mean, loss.entropy)
+            stats = stats + share * torch.stack([x for x in watched if x is not None])
         return stats
 
     def _slices(self, batch: Batch) -> Iterator[tuple[slice, Histories | None]]:

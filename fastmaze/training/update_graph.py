@@ -8,7 +8,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from fastmaze.agents.ddqn import Batch
+from fastmaze.agents.batch import Batch
 from fastmaze.training.fallback import first_line, warn_slower
 
 WARM_UP: Final = 3

@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fastmaze.agents.ddqn import DDQN, Batch, symexp, symlog
+from fastmaze.agents.batch import Batch, step_weights
+from fastmaze.agents.ddqn import DDQN
+from fastmaze.agents.returns import symexp, symlog
 
 B, T, D, A = 5, 9, 2, 4
 
@@ -227,7 +229,7 @@ def test_first_and_last_steps_have_their_share_of_the_loss() -> None:
 
 @pytest.mark.parametrize("T", [3, 7, 24, 26, 200])
 def test_no_share_makes_the_edges_count_for_less(T: int) -> None:
-    weights = DDQN(discount=0.0, edge_share=0.04)._weights(torch.ones(1, T))[0]
+    weights = step_weights(torch.ones(1, T), 0.04)[0]
     assert weights.sum().item() == pytest.approx(T, rel=1e-5)
     assert weights[0] == weights[-1] >= weights[1] - 1e-6
     if T > 25:

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fastmaze.agents.ddqn import Batch
+from fastmaze.agents.batch import Batch
 from fastmaze.training import TrainConfig
 from fastmaze.training.learner import Learner
 
@@ -164,7 +164,7 @@ def make_learner(
                 for parameter in network.parameters():
                     parameter.add_(0.05 * torch.randn_like(parameter))
         spec = learner.spec
-        batch = padded_batch(spec.episode_length, spec.obs_dim, dtype)
+        batch = padded_batch(spec.episode_length, spec.obs_shape[0], dtype)
         learner.replay.sample = lambda *_, **__: batch  # type: ignore[method-assign]
         return learner, batch
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 pytest.importorskip("triton")
 
-from fastmaze.agents.ddqn import DDQN, Batch
+from fastmaze.agents.batch import Batch
+from fastmaze.agents.ddqn import DDQN
 from fastmaze.kernels import double_q_loss_triton
 from fastmaze.kernels.double_q_loss import DoubleQLoss, double_q_loss
 

@@ -156,7 +156,7 @@ def test_processes_draw_the_batches_of_one(capacity: int) -> None:
 
     def check(replays: list[Replay], marks: np.ndarray, seed: int) -> None:
         rewards = np.broadcast_to(marks.astype(np.float32), (T, N)).copy()
-        obs = np.zeros((T + 1, N, spec.obs_dim), np.float32)
+        obs = np.zeros((T + 1, N, spec.obs_shape[0]), np.float32)
         actions = np.zeros((T, N), np.uint8)
         success = marks % 5 == 0
         replays[0].add(obs, actions, rewards, success)

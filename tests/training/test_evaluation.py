@@ -51,8 +51,9 @@ def test_known_agents_get_their_figures(tiny: Make) -> None:
     evaluator = Evaluator(tiny(length=12), 1500)  # more than are played at once
     good = evaluator.evaluate(Scripted(remembers=True), EVAL_SEED)  # type: ignore[arg-type]
     assert (good.num_episodes, good.success, good.mean_return) == (1500, 1.0, 1.0)
-    assert (good.success_stderr, good.return_stderr, good.cue_seen) == (0.0, 0.0, 1.0)
-    assert (good.junction, good.recall) == (1.0, 1.0)
+    assert (good.success_stderr, good.return_stderr) == (0.0, 0.0)
+    assert good.shares == {"cue_seen": 1.0, "junction": 1.0}
+    assert good.recall == 1.0
     assert good.solved
     blind = evaluator.evaluate(Scripted(remembers=False), EVAL_SEED)  # type: ignore[arg-type]
     assert not blind.solved
@@ -60,7 +61,7 @@ def test_known_agents_get_their_figures(tiny: Make) -> None:
     assert blind.mean_return == pytest.approx(blind.success)
     assert blind.success_stderr == pytest.approx(0.5 / 1500**0.5, rel=0.01)
     assert blind.return_stderr == pytest.approx(blind.success_stderr)
-    assert (blind.junction, blind.recall) == (1.0, blind.success)
+    assert (blind.shares["junction"], blind.recall) == (1.0, blind.success)
     evaluator.close()
 
 
@@ -107,7 +108,7 @@ def test_an_agent_that_never_arrives_has_no_recall(tiny: Make) -> None:
     evaluator = Evaluator(tiny(length=12), 8)
     result = evaluator.evaluate(Late(remembers=True), EVAL_SEED)  # type: ignore[arg-type]
     evaluator.close()
-    assert (result.success, result.junction, result.recall) == (0.0, 0.0, None)
+    assert (result.success, result.shares["junction"], result.recall) == (0.0, 0.0, None)
 
 
 def test_evaluations_play_other_mazes_than_training(tiny: Make) -> None:
@@ -140,12 +141,14 @@ def test_a_greedy_episode_tells_a_consistent_story(tiny: Make) -> None:
         episode = greedy_episode(run_dir, seed=seed)
         T = episode.spec.episode_length
         np.testing.assert_array_equal(episode.actions, episode.q_values.argmax(-1))
-        assert tuple(episode.positions[0]) == (1, 0)
-        assert (np.abs(np.diff(episode.positions, axis=0)).sum(-1) <= 1).all()
-        at_junction = episode.positions[:, 0] == episode.spec.junction
+        positions = np.array([(maze.x, maze.y) for maze in episode.replayed()])
+        *_, end = episode.replayed()
+        assert tuple(positions[0]) == (1, 0)
+        assert (np.abs(np.diff(positions, axis=0)).sum(-1) <= 1).all()
+        at_junction = positions[:, 0] == end.spec.junction
         np.testing.assert_array_equal(episode.obs[:, 0] == 1, at_junction)
         assert episode.obs.shape == (T + 1, 2)
-        assert episode.success == (episode.positions[-1, 1] == episode.goal_y)
+        assert episode.success == (end.y == end.goal_y)
         assert episode.success == (episode.rewards[-1] == 1.0)
 
 

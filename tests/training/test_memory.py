@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from fastmaze.agents.ddqn import DDQN, Batch
+from fastmaze.agents.batch import Batch
+from fastmaze.agents.ddqn import DDQN
 from fastmaze.training import TrainConfig, memory, train
 from fastmaze.training import trainer as trainer_module
 from fastmaze.training.free_memory import _container_memory, free_memory
@@ -58,7 +59,7 @@ def test_activations_are_those_that_autograd_keeps(
 
     B, T = 4, config.spec.episode_length
     batch = Batch(
-        obs=torch.zeros(B, T + 1, config.spec.obs_dim),
+        obs=torch.zeros(B, T + 1, config.spec.obs_shape[0]),
         actions=torch.zeros(B, T, dtype=torch.int64),
         rewards=torch.zeros(B, T),
         terminated=torch.zeros(B, T, dtype=torch.bool),

@@ -73,20 +73,23 @@ def test_the_junction_rate_is_that_of_true_positions(backend: str, options: dict
         for action in actions[:-1, i]:
             maze.step(int(action))
         expected.append(maze.x == spec.junction)
-    np.testing.assert_array_equal(how.junction, expected)
-    assert 0 < how.junction.sum() < N
+    junction = how.marks["junction"]
+    np.testing.assert_array_equal(junction, expected)
+    assert 0 < junction.sum() < N
     assert how.success.sum() > 0
-    assert (how.junction >= how.success).all(), "who is in the goal was at the junction before"
-    assert how.junction.dtype == np.bool_
+    assert (junction >= how.success).all(), "who is in the goal was at the junction before"
+    assert junction.dtype == np.bool_
     envs.close()
 
 
 def test_lots_of_episodes_are_joined_in_order() -> None:
     parts = [
-        Outcomes(*(np.full(count, value) for value in (number, True, True, number > 1.5)))
+        Outcomes(
+            np.full(count, number), np.full(count, True), {"far": np.full(count, number > 1.5)}
+        )
         for count, number in ((2, 1.0), (3, 2.0))
     ]
     whole = joined(parts)
     assert whole.returns.tolist() == [1, 1, 2, 2, 2]
-    assert whole.junction.tolist() == [False, False, True, True, True]
+    assert whole.marks["far"].tolist() == [False, False, True, True, True]
     assert joined(parts, 3).returns.tolist() == [1, 1, 2]

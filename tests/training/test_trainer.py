@@ -87,7 +87,7 @@ def test_a_run_ends_when_it_was_solved_often_enough_in_a_row(
     successes = iter([1.0, 0.5, 1.0, 1.0, 1.0, 1.0])
 
     def evaluate(self: Evaluator, network: object, seed: int, **options: bool) -> EvalResult:
-        return EvalResult(16, next(successes), 0.0, 1.0, 0.0, 1.0, 1.0)
+        return EvalResult(16, next(successes), 0.0, 1.0, 0.0, {})
 
     monkeypatch.setattr(Evaluator, "evaluate", evaluate)
     with monkeypatch.context() as patch:

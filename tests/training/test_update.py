@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fastmaze.agents.ddqn import Batch
+from fastmaze.agents.batch import Batch
 from fastmaze.models.histories import Histories
 from fastmaze.models.q_network import QNetwork
 from fastmaze.training import TrainConfig
@@ -27,7 +27,7 @@ Make = Callable[..., TrainConfig]
 def padded_batch(config: TrainConfig, rows: int) -> Batch:
     """Random episodes of different lengths, so that slices differ in their number of steps."""
     random = torch.Generator().manual_seed(3)
-    T, D = config.spec.episode_length, config.spec.obs_dim
+    T, D = config.spec.episode_length, config.spec.obs_shape[0]
     ends = torch.randint(1, T + 1, (rows,), generator=random)
     steps = torch.arange(T)
     return Batch(
