@@ -358,11 +358,13 @@ def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 def rotation_table(start: int, stop: int, width: int, like: Tensor) -> tuple[Tensor, Tensor]:
     """What `turn` takes for positions `start` to `stop`: [stop - start, D / 2] each."""
-    # Normal tensors, also when a rollout without gradients is the first to ask.
+    # Normal tensors, also when a rollout without gradients is the first to ask. Made where they are
+    # used: a copy from the host could not be part of a CUDA graph.
     with torch.inference_mode(False):
-        angle = torch.arange(start, stop)[:, None] * _frequencies(width)
+        frequencies = _frequencies(width, like.device)
+        angle = torch.arange(start, stop, device=like.device)[:, None] * frequencies
         return angle.cos().to(like), angle.sin().to(like)
 
 
-def _frequencies(width: int) -> Tensor:
-    return torch.exp(torch.arange(0, width, 2) * (-math.log(10_000.0) / width))
+def _frequencies(width: int, device: torch.device | None = None) -> Tensor:
+    return torch.exp(torch.arange(0, width, 2, device=device) * (-math.log(10_000.0) / width))
