@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sys
 import threading
 import time
@@ -14,6 +15,11 @@ from fastmaze.training.logging import Line
 
 QUIET_SECONDS: Final = 30.0
 """Without a terminal, a line is printed at least this often, even in the middle of a round."""
+
+
+_BAR: Final = "{percentage:3.0f}%|{bar:10}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}"
+_BAR_COLUMNS: Final = 46
+"""Of the bar without what it says of the run."""
 
 
 class Progress:
@@ -31,7 +37,7 @@ class Progress:
     ) -> None:
         self.show, self.total, self.done = show, total, done
         self._bar = (
-            tqdm(total=total, initial=done, unit="round", dynamic_ncols=True)
+            tqdm(total=total, initial=done, unit="round", dynamic_ncols=True, bar_format=_BAR)
             if show and sys.stderr.isatty()
             else None
         )
@@ -50,10 +56,11 @@ class Progress:
         evaluated = line.get("eval_success") is not None
         if self._bar is not None:
             if evaluated:
-                self._bar.set_postfix_str(_summary(line))
+                room = shutil.get_terminal_size().columns - _BAR_COLUMNS
+                self._bar.set_postfix_str(_fitting(_summary(line), room))
             self._bar.update()
         elif evaluated or self._round_began - self._spoken >= self._quiet:
-            self._say(f"round {self.done:>5}/{self.total}  {_summary(line)}")
+            self._say(f"round {self.done:>5}/{self.total}  {', '.join(_summary(line))}")
 
     def note(self, text: str) -> None:
         """Says something without breaking the bar."""
@@ -86,7 +93,17 @@ class Progress:
                 self._say(f"round {self.done + 1:>5}/{self.total}  under way for {under_way:.0f} s")
 
 
-def _summary(line: Line) -> str:
+def _fitting(parts: list[str], room: int) -> str:
+    """As many of the parts, the first ones, as fit into so many columns; at least one."""
+    text = parts[0]
+    for part in parts[1:]:
+        if len(text) + len(part) + 2 > room:
+            break
+        text += f", {part}"
+    return text
+
+
+def _summary(line: Line) -> list[str]:
     """How the round went, what it cost, and how far the run is; what a line lacks is left out."""
     parts = []
     if line.get("eval_success") is not None:
@@ -110,7 +127,7 @@ def _summary(line: Line) -> str:
         parts += [f"{line['update_ms']:.3g} ms/update"]
     if "gpu_gib" in line:
         parts += [f"{line['gpu_gib']:.1f} GiB"]
-    return ", ".join([*parts, f"{short(line['env_steps'])} steps", f"{line['seconds']:.0f} s"])
+    return [*parts, f"{short(line['env_steps'])} steps", f"{line['seconds']:.0f} s"]
 
 
 _SHARES: Final = (("junction", "junction"), ("recall", "recall"), ("key", "key_taken"))

@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from fastmaze.training import TrainConfig, resume_training, train
 from fastmaze.training.logging import WALL_CLOCK, read_log
-from fastmaze.training.progress import Progress, _summary, short
+from fastmaze.training.progress import Progress, _fitting, _summary, short
 from fastmaze.training.tensorboard import EventFile
 from tests.training.runs import Crash, crash_in_round
 
@@ -41,6 +41,14 @@ def test_lines_come_with_evaluations_and_after_a_silence(
     assert "exploring: 0.250" in said[1]
 
 
+def test_a_narrow_terminal_gets_whole_parts_only() -> None:
+    parts = ["success 0.500", "junction 0.75", "recall 0.67"]
+    assert _fitting(parts, 200) == "success 0.500, junction 0.75, recall 0.67"
+    assert _fitting(parts, 41) == "success 0.500, junction 0.75, recall 0.67"
+    assert _fitting(parts, 40) == "success 0.500, junction 0.75"
+    assert _fitting(parts, 5) == "success 0.500"
+
+
 def test_a_line_says_all_there_is_to_watch() -> None:
     shown = _summary(
         line(
@@ -56,7 +64,7 @@ def test_a_line_says_all_there_is_to_watch() -> None:
             gpu_gib=2.34,
         )
     )
-    assert shown == (
+    assert ", ".join(shown) == (
         "success 0.500, junction 0.75, recall 0.67, return +0.10, eps 0.05, 123k tokens/s, "
         "987 env steps/s, 35.2 ms/update, 2.3 GiB, 200 steps, 1 s"
     )
