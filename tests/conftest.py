@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import hypothesis
@@ -16,6 +17,10 @@ else:
     if not torch.cuda.is_available():
         # Triton decides when a kernel is defined whether it is compiled or interpreted.
         os.environ.setdefault("TRITON_INTERPRET", "1")
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # As under nohup or in a shell's background: the processes that tests interrupt would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PARITY = Path(__file__).parents[2] / "shared" / "parity"
 
