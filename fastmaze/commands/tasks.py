@@ -14,9 +14,10 @@ from fastmaze.results import check_json_path, write_json
 from fastmaze.specs import TASKS, Paper, make_spec
 
 _LEGEND = """\
-T: steps of an episode. l_mem: how far back a reward looks. m: how far back an optimal agent must
-look. c: how far ahead the benefit of an action can lie. Numbers as Ni et al. 2023 give them for
-each task's source; "T" means the whole episode, "-" that their table has no such row."""
+T: steps of an episode. l_mem: how far back an optimal agent must look. m: how far back rewards and
+observations depend. c: how far ahead the benefit of an action can lie. Numbers as Ni et al. 2023
+give them for each task's source; "T" means the whole episode, "-" that their table has no such
+row."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,9 +49,9 @@ class Paper:
     T: str
     """Length of an episode in their source."""
     l_mem: str
-    """Reward memory length: how far back a reward looks."""
-    m: str
     """Policy memory length: how far back an optimal policy must look."""
+    m: str
+    """Memory length of the task: how far back rewards and observations depend."""
     c: str
     """Credit assignment length: how far ahead an action's benefit can lie."""
 
