@@ -19,7 +19,7 @@ else:
         os.environ.setdefault("TRITON_INTERPRET", "1")
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-    # As under nohup or in a shell's background: the processes that tests interrupt would inherit it.
+    # As under nohup or in a shell's background; processes that tests interrupt would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PARITY = Path(__file__).parents[2] / "shared" / "parity"

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from fastmaze.lengths.analyze import analyze
+from fastmaze.lengths.analyze import analyze, dial_of
 from fastmaze.lengths.beliefs import MAX_NODES
 from fastmaze.lengths.minimise import Progress
 from fastmaze.lengths.pairs import MAX_PAIRS
@@ -20,7 +20,11 @@ from fastmaze.lengths.paper import Row, compare, markdown, table
 from fastmaze.lengths.report import LengthReport
 from fastmaze.lengths.small_tasks import SMALL_TASKS
 from fastmaze.results import check_json_path, write_json
-from fastmaze.specs import dial_of
+
+SMALL = "\n".join(
+    f"  {name} ({', '.join([task.dial, *(o for o in task.options if o != task.dial)])})"
+    for name, task in SMALL_TASKS.items()
+)
 
 _DESCRIPTION = f"""\
 Compute a task's memory and credit-assignment lengths exactly, and say which histories prove them.
@@ -29,9 +33,18 @@ Compute a task's memory and credit-assignment lengths exactly, and say which his
   fastmaze lengths ActiveTMaze --length 100 --stories
   fastmaze lengths --table                        the paper's table, recomputed at small sizes
 
-Tasks: PassiveTMaze, ActiveTMaze, TMaze with any option; and in an abstract form
-{", ".join(SMALL_TASKS)}.
+T-Mazes are analysed as they are, at any length. These tasks are in an abstract form (who sees what
+when, what is paid when); in brackets what --length sets and what else --task-options takes:
+
+{SMALL}
+
+Other tasks of `fastmaze tasks` are analysed by their own rules, for which they must be small:
+  fastmaze lengths PassiveVisualMatch --length 1 --task-options num_apples 0 explore_frames 3
 """
+
+_READING = """\
+How to read a history: o_1 –a_1→ o_2 –a_2→ … What comes after the bar is all that a window of one
+observation less than the length shows, and it is the same in both: what differs lies before."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +103,7 @@ def run(args: Sequence[str]) -> int:
         print("\nThe paper's table beside it:")
         print("\n".join(f"  {line}" for line in lines))
     if options.stories:
+        print(f"\n{_READING}")
         for name, story in report.stories.items():
             print(f"\n{name} = {getattr(report, name)}. {story}")
     write_json(options.json, report.to_json())
@@ -99,9 +113,7 @@ def run(args: Sequence[str]) -> int:
 def _analyze(options: Options, progress: Progress) -> LengthReport:
     task_options: dict[str, Any] = dict(options.task_options)
     if options.length is not None:
-        # Abstract forms have dials of their own.
-        small = SMALL_TASKS.get(options.task)
-        task_options[small.dial if small else dial_of(options.task)] = options.length
+        task_options[dial_of(options.task)] = options.length
     return analyze(
         options.task,
         gamma=options.gamma,
@@ -127,9 +139,10 @@ def _steps(report: LengthReport) -> str:
 
 def _row_json(row: Row) -> dict[str, Any]:
     return {
-        "task": row.name,
-        "dial": row.dial,
-        "values": row.values,
+        "task": row.sweep.task,
+        "options": dict(row.sweep.options),
+        "dial": row.sweep.dial,
+        "values": row.sweep.values,
         "reports": [report.to_json() for report in row.reports],
     }
 

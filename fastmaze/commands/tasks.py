@@ -15,8 +15,9 @@ from fastmaze.specs import TASKS, Paper, make_spec
 
 _LEGEND = """\
 T: steps of an episode. l_mem: how far back an optimal agent must look. m: how far back rewards and
-observations look. c: how far ahead the benefit of an action can lie. Numbers as Ni et al. 2023 give
-them for each task's source; "T" means the whole episode, "-" that their table has no such row."""
+observations depend. c: how far ahead the benefit of an action can lie. Numbers as Ni et al. 2023
+give them for each task's source; "T" means the whole episode, "-" that their table has no such
+row."""
 
 
 @dataclass(frozen=True, kw_only=True)

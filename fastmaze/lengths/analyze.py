@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
+from fastmaze import specs
 from fastmaze.lengths.beliefs import MAX_NODES, BeliefGraph, build
 from fastmaze.lengths.credit import credit_lengths
 from fastmaze.lengths.memory import MAX_CLASSES, longest_without_common_action
-from fastmaze.lengths.minimise import Minimised, Progress, minimise
+from fastmaze.lengths.minimise import (
+    MAX_STATES,
+    Minimised,
+    Progress,
+    minimise,
+    refuse_too_large,
+)
 from fastmaze.lengths.model import Model
 from fastmaze.lengths.on_path import OnPathSearch
 from fastmaze.lengths.pairs import MAX_PAIRS, Question, Shared, Walks, longest_shared
@@ -19,22 +26,22 @@ from fastmaze.lengths.pooled import pooled_lengths, pooled_memory
 from fastmaze.lengths.report import Bounds, Length, LengthReport, Step, highest, length_of
 from fastmaze.lengths.small_tasks import SMALL_TASKS, small_task
 from fastmaze.lengths.stories import Storyteller, Suffix
+from fastmaze.lengths.tabular import MAX_STATES as MAX_LISTED
+from fastmaze.lengths.tabular import TabularPOMDP
 from fastmaze.lengths.tmaze import TMazeModel
 from fastmaze.lengths.values import optimal_edges, quantities, solve
-from fastmaze.specs import TMazeSpec, check_integer, make_tmaze_spec
-
-TMAZES: Final = ("PassiveTMaze", "ActiveTMaze", "TMaze")
-"""Tasks that are analysed as they are; `SMALL_TASKS` are in an abstract form."""
+from fastmaze.specs import TASKS, TaskSpec, TMazeSpec, check_integer, make_spec
 
 
 def analyze(
-    task: str | TMazeSpec | Model,
+    task: str | TaskSpec | Model,
     *,
     gamma: Any = None,
     last_observation: bool = True,
     pooled: bool = False,
     on_path_budget: int = 0,
     detail: bool = False,
+    max_states: int = MAX_STATES,
     max_nodes: int = MAX_NODES,
     max_pairs: int = MAX_PAIRS,
     max_classes: int = MAX_CLASSES,
@@ -44,14 +51,18 @@ def analyze(
     """Computes the memory and credit-assignment lengths of a task, exactly.
 
     Args:
-        task: the name of a task (its options follow), a spec, or a POMDP of one's own.
+        task: the name of a task (its options follow), a spec, or a POMDP of one's own. T-Mazes
+            are analysed as they are; names in `SMALL_TASKS` mean a task's abstract form; every
+            other name and every spec means the task's own rules, for which it must be small.
         gamma: reward discount, 0 to 1, for tasks and specs (default 1); a POMDP brings its own.
         last_observation: whether o_{T+1}, which nobody can act on, counts in `m_transit`.
         pooled: also compare windows of different times, as an agent without a clock must. For
             small tasks: the cost grows with T².
         on_path_budget: how many layers of windows to try for `l_mem_on_path`; 0 leaves it out.
         detail: find the windows for every t, too; this can take much longer.
-        max_nodes: stop at more beliefs than this, with bounds.
+        max_states: refuse a task of more hidden states than this, over all t.
+        max_nodes: stop at more beliefs than this (or at eight times as many numbers, where
+            beliefs are wide), with bounds.
         max_pairs: stop each search at more pairs of beliefs than this, with bounds.
         max_classes: stop each search at more sets of beliefs than this, with bounds.
         progress: called with (what is being done, how far, of how much).
@@ -59,7 +70,8 @@ def analyze(
 
     Raises:
         TypeError: an argument of the wrong type.
-        ValueError: an argument out of range, or a task too large (see `as_model`).
+        ValueError: an argument out of range, a task of more than `max_states` states, or floats
+            that leave open whether two values are equal.
     """
     for name, limit in (
         ("max_nodes", max_nodes),
@@ -70,47 +82,70 @@ def analyze(
     check_integer("on_path_budget", on_path_budget, 0)
     if pooled and (detail or on_path_budget):
         raise ValueError("pooled: not together with detail or on_path_budget")
-    model = as_model(task, gamma=gamma, **options)
     tell = progress or _silent
-    minimised = minimise(model, tell)
+    model = as_model(task, gamma=gamma, progress=tell, max_states=max_states, **options)
+    minimised = minimise(model, tell, max_states)
     graph = build(minimised, model.num_actions, tell, max_nodes)
     analysis = _Analysis(model, minimised, graph, last_observation, max_pairs, max_classes, tell)
     report = analysis.report(on_path_budget, detail)
     return analysis.pooled(report) if pooled else report
 
 
-def as_model(task: str | TMazeSpec | Model, *, gamma: Any = None, **options: Any) -> Model:
+def as_model(
+    task: str | TaskSpec | Model,
+    *,
+    gamma: Any = None,
+    progress: Progress | None = None,
+    max_states: int = MAX_STATES,
+    **options: Any,
+) -> Model:
     """The model of a task.
 
     Raises:
         TypeError: not a task, or options where there is no name.
-        ValueError: no such task, or an option out of range.
+        ValueError: no such task, an option out of range, or too many hidden states.
     """
-    if isinstance(task, str) and task not in (*TMAZES, *SMALL_TASKS):
-        near = difflib.get_close_matches(task, (*TMAZES, *SMALL_TASKS), n=1)
-        raise ValueError(
-            f"task: expected one of {', '.join((*TMAZES, *SMALL_TASKS))}, got {task!r}"
-            + (f" (did you mean {near[0]!r}?)" if near else "")
-        )
-    if isinstance(task, str) and task in SMALL_TASKS:
-        if gamma is not None:
-            options["gamma"] = gamma
-        return small_task(task, **options)
+    check_integer("max_states", max_states, 1)
+    discount = 1 if gamma is None else gamma
     if isinstance(task, str):
-        spec = make_tmaze_spec("the analysis", task, **options)
-        return TMazeModel(spec, task, 1 if gamma is None else gamma)
+        names = tuple(dict.fromkeys((*TASKS, *SMALL_TASKS)))
+        if task not in names:
+            near = difflib.get_close_matches(task, names, n=1)
+            raise ValueError(
+                f"task: expected one of {', '.join(names)}, got {task!r}"
+                + (f" (did you mean {near[0]!r}?)" if near else "")
+            )
+        if task in SMALL_TASKS:
+            return small_task(task, gamma=discount, **options)
+        return _of_spec(make_spec(task, **options), task, discount, progress, max_states)
     if options:
         raise TypeError(f"options are for tasks given by name, got {', '.join(options)}")
-    if isinstance(task, TMazeSpec):
-        return TMazeModel(task, gamma=1 if gamma is None else gamma)
+    if isinstance(task, TaskSpec):
+        return _of_spec(task, None, discount, progress, max_states)
     if not isinstance(task, Model):
         raise TypeError(
-            "task: expected a task's name, a TMazeSpec or a TabularPOMDP, "
-            f"got {type(task).__name__}"
+            f"task: expected a task's name, its spec or a TabularPOMDP, got {type(task).__name__}"
         )
     if gamma is not None:
         raise TypeError("gamma: a POMDP brings its own; give it there")
     return task
+
+
+def _of_spec(
+    spec: TaskSpec, name: str | None, gamma: Any, progress: Progress | None, max_states: int
+) -> Model:
+    if isinstance(spec, TMazeSpec):
+        refuse_too_large(spec.episode_length, TMazeModel.states_of(spec), max_states)
+        return TMazeModel(spec, name or "TMaze", gamma)
+    listed = min(max_states, MAX_LISTED)
+    return TabularPOMDP.from_spec(
+        spec, gamma=gamma, name=name, max_states=listed, progress=progress
+    )
+
+
+def dial_of(task: str) -> str:
+    """The option that makes a task longer; abstract forms have their own."""
+    return SMALL_TASKS[task].dial if task in SMALL_TASKS else specs.dial_of(task)
 
 
 def _silent(what: str, done: int, total: int) -> None:
@@ -178,6 +213,7 @@ class _Analysis:
         )
         return LengthReport(
             task=self.model.name,
+            note=self.model.note,
             horizon=horizon,
             gamma=self.model.gamma,
             pooled=False,

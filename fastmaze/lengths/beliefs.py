@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -27,7 +27,13 @@ from fastmaze.lengths.rows import (
 )
 
 MAX_NODES: Final = 2_000_000
-"""Largest number of belief nodes by default; a node takes some 200 bytes."""
+"""Largest number of belief nodes by default; a T-Maze's node takes some 200 bytes."""
+
+_WIDE: Final = 8
+"""Where beliefs are wide or branch a lot: so many numbers a node are allowed on average."""
+
+_CHUNK: Final = 2_000_000
+"""Entries of unnormalised beliefs worked on at once."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -86,7 +92,11 @@ class BeliefGraph:
 def build(
     minimised: Minimised, num_actions: int, progress: Progress, max_nodes: int = MAX_NODES
 ) -> BeliefGraph:
-    """Follows every action and observation from the start."""
+    """Follows every action and observation from the start.
+
+    Raises:
+        ValueError: the limit does not even allow the first step.
+    """
     start = minimised.start
     horizon = len(minimised.layers)
     classes = max(minimised.layers[0].count, 1)
@@ -94,27 +104,49 @@ def build(
     nodes, first_edges = _successors(
         np.zeros(start.obs.size, np.int64), start.obs, start.state, start.weight, classes, 1, total
     )
-    layers, edges, rewards = [nodes], [], []
-    found = nodes.count
+    layers = [nodes]
+    edges: list[Edges] = []
+    rewards: list[Integers] = []
+    room = _Room(max_nodes - nodes.count, _WIDE * max_nodes - nodes.hidden.size)
     pool: Pool[Nodes] = Pool()
     pays: Memory[Integers] = Memory()
-    steps: Memory[tuple[Nodes, Edges]] = Memory()
+    steps: Memory[tuple[Nodes, Edges] | None] = Memory()
     for t, layer in enumerate(minimised.layers, start=1):
         here, following = nodes, minimised.layers[t] if t < horizon else None
-        rewards.append(pays.get(partial(_expected_rewards, here, layer), here, layer))
         width = 1 if following is None else following.count
-        nodes, leaving = steps.get(
-            partial(_step, here, layer, num_actions, width), here, layer, following
+        found = steps.get(
+            partial(_step, here, layer, num_actions, width, room), here, layer, following
         )
+        if found is None:
+            if t == 1:
+                raise ValueError(
+                    f"max_nodes: the first step leads to more beliefs than {max_nodes:,} allow: "
+                    "make the task smaller, or raise max_nodes"
+                )
+            return BeliefGraph(
+                num_actions, horizon, first_edges, layers[:-1], edges, rewards, False
+            )
+        nodes, leaving = found
+        rewards.append(pays.get(partial(_expected_rewards, here, layer), here, layer))
         nodes = pool.the(nodes, nodes.first, nodes.hidden, nodes.weight)
         edges.append(leaving)
         progress("following beliefs", t, horizon)
         if t < horizon:
-            found += nodes.count
-            if found > max_nodes:
+            room = _Room(
+                room.nodes - nodes.count, room.numbers - nodes.hidden.size - leaving.obs.size
+            )
+            if min(room) < 0:
                 return BeliefGraph(num_actions, horizon, first_edges, layers, edges, rewards, False)
             layers.append(nodes)
     return BeliefGraph(num_actions, horizon, first_edges, layers, edges, rewards, True)
+
+
+class _Room(NamedTuple):
+    """What the limit leaves."""
+
+    nodes: int
+    numbers: int
+    """Entries of beliefs, and edges."""
 
 
 def _expected_rewards(nodes: Nodes, layer: ClassLayer) -> Integers:
@@ -125,25 +157,109 @@ def _expected_rewards(nodes: Nodes, layer: ClassLayer) -> Integers:
     return np.add.reduceat(pay * weight[:, None], starts_of(node), axis=0)
 
 
-def _step(nodes: Nodes, layer: ClassLayer, actions: int, width: int) -> tuple[Nodes, Edges]:
-    entries = nodes.hidden.size
+def _step(
+    nodes: Nodes, layer: ClassLayer, actions: int, width: int, room: _Room
+) -> tuple[Nodes, Edges] | None:
+    """The next layer, some nodes at a time; None as soon as there is no room for it."""
+    # Entries that each node leads to.
+    leads = np.diff(layer.first)[_rows_of(nodes.hidden, actions)].reshape(-1, actions).sum(axis=1)
+    ends = np.cumsum(leads)[nodes.first[1:] - 1]
+    if ends[-1] <= _CHUNK:
+        return _part(nodes, layer, actions, width)
+    parts: list[tuple[Nodes, Edges]] = []
+    begin, edges = 0, 0
+    while begin < nodes.count:
+        done = ends[begin - 1] if begin else 0
+        end = max(begin + 1, int(np.searchsorted(ends, done + _CHUNK, side="right")))
+        parts.append(_part(_some(nodes, begin, end), layer, actions, width))
+        edges += parts[-1][1].obs.size
+        if _too_many(parts, room, edges):
+            parts = [_merged(parts)]
+            if _too_many(parts, room, edges):
+                return None
+        begin = end
+    return _merged(parts)
+
+
+def _rows_of(hidden: Index, actions: int) -> Index:
+    rows: Index = (hidden[:, None] * actions + np.arange(actions)).reshape(-1)
+    return rows
+
+
+def _too_many(parts: list[tuple[Nodes, Edges]], room: _Room, edges: int) -> bool:
+    return (
+        sum(nodes.count for nodes, _ in parts) > room.nodes
+        or edges + sum(nodes.hidden.size for nodes, _ in parts) > room.numbers
+    )
+
+
+def _some(nodes: Nodes, begin: int, end: int) -> Nodes:
+    """Nodes begin … end - 1."""
+    first, last = nodes.first[begin], nodes.first[end]
+    return Nodes(
+        nodes.first[begin : end + 1] - first,
+        nodes.hidden[first:last],
+        nodes.weight[first:last],
+        nodes.total[begin:end],
+    )
+
+
+def _merged(parts: list[tuple[Nodes, Edges]]) -> tuple[Nodes, Edges]:
+    """What some nodes lead to and what others do, equal beliefs being one."""
+    counts = [nodes.count for nodes, _ in parts]
+    hidden = np.concatenate([nodes.hidden for nodes, _ in parts])
+    weight = np.concatenate([nodes.weight for nodes, _ in parts])
+    length = np.concatenate([np.diff(nodes.first) for nodes, _ in parts])
+    starts = np.append(0, np.cumsum(length))
+    group = np.repeat(np.arange(length.size), length)
+    ids, nodes = _distinct(starts[:-1], length, group, hidden, weight)
+    offset = np.cumsum([0, *counts])
+    every = [edges for _, edges in parts]
+    ends = np.cumsum([edges.obs.size for edges in every])
+    first = [edges.first[1:] + end - edges.obs.size for edges, end in zip(every, ends, strict=True)]
+    successor = [ids[edges.successor + begin] for edges, begin in zip(every, offset, strict=False)]
+    return nodes, Edges(
+        first=np.concatenate([[0], *first]),
+        obs=np.concatenate([edges.obs for edges in every]),
+        successor=np.concatenate(successor),
+        multiplier=np.concatenate([edges.multiplier for edges in every]),
+        chance=np.concatenate([edges.chance for edges in every]),
+        total=every[0].total,
+    )
+
+
+def _part(nodes: Nodes, layer: ClassLayer, actions: int, width: int) -> tuple[Nodes, Edges]:
+    """What some nodes lead to."""
     node = np.repeat(np.arange(nodes.count), np.diff(nodes.first))
-    rows = (nodes.hidden[:, None] * actions + np.arange(actions)).reshape(-1)
-    taken = take_rows(layer.first, rows)
+    taken = take_rows(layer.first, _rows_of(nodes.hidden, actions))
     entry, action = taken.row // actions, taken.row % actions
     ours, theirs = nodes.weight, layer.weight
     if largest(nodes.total) * layer.total >= INT64_SAFE:
         ours, theirs = ours.astype(object), theirs.astype(object)
-    weight = ours[entry] * theirs[taken.entry] if entries else ours
     return _successors(
         node[entry] * actions + action,
         layer.obs[taken.entry],
         layer.successor[taken.entry],
-        weight,
+        ours[entry] * theirs[taken.entry],
         width,
         nodes.count * actions,
         layer.total,
     )
+
+
+def _distinct(
+    starts: Index, length: Index, group: Index, hidden: Index, weight: Integers
+) -> tuple[Index, Nodes]:
+    """Numbers equal beliefs equally; belief i's entries begin at starts[i]."""
+    entry = number(hidden)
+    if weight.size and not (weight == weight[0]).all():
+        entry = number_together([entry, number(weight)])
+    merged = number_rows(starts.size, group, entry)
+    kept = merged.examples
+    taken = ranges(starts[kept], length[kept])
+    first = np.append(0, np.cumsum(length[kept]))
+    totals = np.add.reduceat(weight[taken], first[:-1])
+    return merged.ids, Nodes(first, hidden[taken], weight[taken], totals)
 
 
 def _successors(
@@ -158,20 +274,12 @@ def _successors(
     length = np.diff(np.append(starts, sums.row.size))
     group = np.repeat(np.arange(starts.size), length)
     primitive = narrow(sums.weight // divisor[group])
-    entry = number(hidden)
-    if primitive.size and not (primitive == primitive[0]).all():
-        entry = number_together([entry, number(primitive)])
-    merged = number_rows(starts.size, group, entry)
-    kept = merged.examples
-    taken = ranges(starts[kept], length[kept])
-    first = np.append(0, np.cumsum(length[kept]))
-    totals = np.add.reduceat(primitive[taken], first[:-1])
-    nodes = Nodes(first, hidden[taken], primitive[taken], totals)
+    ids, nodes = _distinct(starts, length, group, hidden, primitive)
     chance = np.add.reduceat(sums.weight, starts)
     return nodes, Edges(
         first=pointers(num_rows, sums.row[starts]),
         obs=obs[starts],
-        successor=merged.ids,
+        successor=ids,
         multiplier=narrow(divisor),
         chance=chance,
         total=total,

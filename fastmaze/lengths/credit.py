@@ -31,7 +31,11 @@ from fastmaze.lengths.rows import (
     reduced,
     starts_of,
 )
+from fastmaze.lengths.ties import refuse_near_returns
 from fastmaze.lengths.values import Flags, Values
+
+_FEW_BITS: Final = 62
+"""Beliefs are merged by value where their sums in a layer have a common multiple of so many."""
 
 _FIRST_LIMIT: Final = 32
 """Returns of this many steps are tried first: most actions are told apart early."""
@@ -87,12 +91,27 @@ class ValueLayer:
     unit: int
     optimal: Flags
     """[C, A]."""
+    total_of: Index | None = None
+    """[C], what the class's returns are multiplied by; None if by nothing."""
 
 
 def value_classes(
     graph: BeliefGraph, values: Values, model: Model, progress: Progress
 ) -> list[ValueLayer]:
-    """Merges nodes that agree in expected rewards now and, in distribution, ever after."""
+    """Merges nodes that agree in expected rewards now and, in distribution, ever after.
+
+    Merged nodes need chances over a common denominator. Where that would be a huge number, as for
+    beliefs that are all different, each node stays a class of its own instead.
+    """
+    if any(
+        math.lcm(*set(nodes.total.tolist())).bit_length() > _FEW_BITS
+        if largest(nodes.total) < INT64_SAFE else True
+        for nodes in graph.nodes
+    ):  # fmt: skip
+        return [
+            _unmerged(*layer, model.reward_unit)
+            for layer in zip(graph.nodes, graph.edges, graph.reward, values.optimal, strict=True)
+        ]
     layers: list[ValueLayer] = []
     class_of, classes = np.zeros(1, np.int64), 1
     memory: Memory[ValueLayer] = Memory()
@@ -109,6 +128,25 @@ def value_classes(
         classes = layer.example.size
         progress("merging values", graph.horizon + 1 - t, graph.horizon)
     return layers[::-1]
+
+
+def _unmerged(
+    nodes: Nodes, edges: Edges, reward: Integers, optimal: Flags, unit: int
+) -> ValueLayer:
+    """Every node a class, with returns times the sum of its belief, which nothing divides."""
+    every = np.arange(nodes.count)
+    return ValueLayer(
+        class_of=every,
+        example=every,
+        first=edges.first,
+        successor=edges.successor,
+        weight=edges.multiplier,
+        total=edges.total,
+        reward=reward,
+        unit=unit,
+        optimal=optimal,
+        total_of=nodes.total,
+    )
 
 
 def _merge(
@@ -211,7 +249,7 @@ class _Backward:
         limit: int,
     ) -> None:
         self.layers, self.met, self.followed, self.graph = layers, met, followed, graph
-        self.limit = limit
+        self.limit, self.rounded = limit, model.rounded
         self.horizon = len(layers)
         self.up, self.down = model.gamma.numerator, model.gamma.denominator
         self.unit = math.lcm(1, *(layer.unit for layer in layers))
@@ -274,7 +312,7 @@ class _Backward:
             others = np.flatnonzero(~layer.optimal[c])
             worse = low[place[c * actions + others]]
             after = [self._after(layer, c * actions + a) for a in best.tolist()]
-            n = _overtakes(new_high[c], worse)
+            n = _overtakes(new_high[c], worse, self.rounded)
             if n == 0:
                 return False
             lower_of[c] = max(n, min(lower for lower, _ in after))
@@ -283,7 +321,7 @@ class _Backward:
                 # The policy's own action keeps to the policy; other optimal ones need not.
                 rest = np.append(high[mine[:i]], high[mine[i + 1 :]], axis=0)
                 reached = np.append(kept[row][None], rest, axis=0).max(axis=0)
-                overtakes = _overtakes(reached, worse)
+                overtakes = _overtakes(reached, worse, self.rounded)
                 if overtakes:
                     choices.append((max(overtakes, after[i][1]), i))
             # An action left out here would need more steps than any that is not.
@@ -321,8 +359,11 @@ class _Backward:
     def _testify(
         self, t: int, c: int, n: int, best: Index, high: Integers, others: Index, worse: Integers
     ) -> CreditWitness:
+        total_of = self.layers[t - 1].total_of
+        scale = self.scale * (1 if total_of is None else int(total_of[c]))
+
         def value(x: object) -> Fraction:
-            return Fraction(int(x), self.scale)  # type: ignore[call-overload]
+            return Fraction(int(x), scale)  # type: ignore[call-overload]
 
         winner = int(high[:, n].argmax())
         if not others.size:
@@ -344,10 +385,14 @@ class _Backward:
         )
 
 
-def _overtakes(mine: Integers, worse: Integers) -> int:
+def _overtakes(mine: Integers, worse: Integers, rounded: bool) -> int:
     """The first n at which the vector exceeds all rows; 1 if there are none, 0 if none does."""
     if not len(worse):
         return 1
-    ahead = mine[1:] > worse.max(axis=0)[1:]
+    rival = worse.max(axis=0)
+    ahead = mine[1:] > rival[1:]
     n = int(np.argmax(ahead))
-    return n + 1 if ahead[n] else 0
+    found = n + 1 if ahead[n] else 0
+    if rounded:
+        refuse_near_returns(mine[1 : n + 2], rival[1 : n + 2])
+    return found

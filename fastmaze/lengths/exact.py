@@ -2,14 +2,18 @@
 
 How floats are read (`floats`):
 
-- "simplest" (default): the fraction with the smallest denominator up to `MAX_DENOMINATOR` that
-  rounds to this very float, so 0.1 means 1/10 and -1/1500 means what it says; a float that no such
-  fraction rounds to is taken as the dyadic number that it is, and counts as rounded.
+- "simplest" (default): the simplest fraction, with a denominator up to a million, that is within
+  four units in the last place of the float: 0.1 means 1/10, 0.1 * 3 means 3/10, and -1/1500 what it
+  says. A float that is near no such fraction is taken as the dyadic number that it is, and counts
+  as rounded; if it is as near to another number of its table, who knows whether they were meant to
+  be equal, and both are refused. (Of floats at random one in 4,000 looks simple; with much larger
+  denominators many would.)
 - "exact": every float is the dyadic number that it is; the caller vouches for it.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import numbers
 from collections.abc import Iterable, Sequence
@@ -24,8 +28,11 @@ Integers = npt.NDArray[Any]
 
 FLOATS: Final = ("simplest", "exact")
 
-MAX_DENOMINATOR: Final = 2**24
-"""Largest denominator that a float is read with; -1/L of the longest maze has it."""
+MAX_DENOMINATOR: Final = 10**6
+"""Largest denominator that a float is read with."""
+
+_ROUNDING: Final = 4
+"""Units in the last place that a short calculation with floats may go wrong by."""
 
 INT64_SAFE: Final = 2**62
 """Bounds below this leave room for one addition in 64 bits."""
@@ -40,13 +47,16 @@ class Rationals(NamedTuple):
     """Some entry was a float that no simple fraction rounds to."""
 
 
-def rational(name: str, value: Any, floats: str = "simplest") -> tuple[Fraction, bool]:
+def rational(
+    name: str, value: Any, floats: str = "simplest", max_denominator: int = MAX_DENOMINATOR
+) -> tuple[Fraction, bool]:
     """The number as a fraction, and whether it was a float that is none in particular.
 
     Args:
         name: what an error calls it.
         value: an integer, a Fraction, a float, or a string such as "1/3".
         floats: how to read a float, see the module.
+        max_denominator: the largest denominator to read one with.
 
     Raises:
         TypeError: not a number.
@@ -75,8 +85,32 @@ def rational(name: str, value: Any, floats: str = "simplest") -> tuple[Fraction,
     if isinstance(value, np.floating) and value.dtype.itemsize < 8:
         exact = Fraction(str(value))
         number = float(exact)
-    simple = exact.limit_denominator(MAX_DENOMINATOR)
-    return (simple, False) if float(simple) == number else (exact, True)
+    simple = exact.limit_denominator(max_denominator)
+    meant = abs(simple - exact) <= _ROUNDING * Fraction(math.ulp(number))
+    return (simple, False) if meant else (exact, True)
+
+
+def refuse_near_duplicates(name: str, parsed: Iterable[tuple[Fraction, bool]]) -> None:
+    """Refuses two different numbers of which rounding alone may have made two.
+
+    Args:
+        name: what an error calls the table that they are from.
+        parsed: what `rational` returned for each number.
+
+    Raises:
+        ValueError: there are such numbers.
+    """
+    values = dict(parsed)
+    order = sorted(values)
+    for low, high in itertools.pairwise(order):
+        if values[low] or values[high]:
+            size = max(abs(float(low)), abs(float(high)))
+            if high - low <= 2 * _ROUNDING * Fraction(math.ulp(size)):
+                raise ValueError(
+                    f"{name}: {float(low)!r} and {float(high)!r} differ by no more than rounding "
+                    'does; make them equal, give Fractions or strings such as "1/3", or '
+                    'floats="exact" if these very numbers are meant'
+                )
 
 
 def rationals(name: str, values: Any, floats: str = "simplest") -> Rationals:
@@ -99,6 +133,8 @@ def rationals(name: str, values: Any, floats: str = "simplest") -> Rationals:
         where = np.arange(array.size)
     else:
         raise TypeError(f"{name}: expected numbers, got an array of dtype {array.dtype}")
+    if floats != "exact":
+        refuse_near_duplicates(name, parsed)
     numerators, denominator = common([value for value, _ in parsed])
     table = narrow(np.array([*numerators, 0], dtype=object))[where].reshape(array.shape)
     return Rationals(table, denominator, any(rounded for _, rounded in parsed))
@@ -129,3 +165,10 @@ def widen(bound: int, *arrays: Integers) -> Iterable[Integers]:
 def largest(values: Integers) -> int:
     """The largest absolute value, 0 of nothing."""
     return max(abs(int(values.max())), abs(int(values.min()))) if values.size else 0
+
+
+def shown(value: Fraction, digits: int = 9) -> str:
+    """A fraction for people: as it is if it is short, else its first digits."""
+    if value.denominator.bit_length() <= 32 and value.numerator.bit_length() <= 64:
+        return str(value)
+    return f"≈ {float(value):.{digits}g}"

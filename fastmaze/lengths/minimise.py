@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -18,6 +19,12 @@ from fastmaze.lengths.rows import Numbered, add_up, number, number_rows, number_
 
 Progress = Callable[[str, int, int], None]
 """(what is being done, how far, of how much)."""
+
+MAX_STATES: Final = 5_000_000_000
+"""Largest number of hidden states by default, over all t; some 3 million go by in a second."""
+
+_STEP_COST: Final = 1_000
+"""A step costs as much as this many states, however few it has."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -47,9 +54,32 @@ class Minimised:
     """States, over all layers 1 … T, that no history can be in."""
 
 
-def minimise(model: Model, progress: Progress) -> Minimised:
-    """Merges reachable hidden states that nothing observable or paid tells apart."""
+def refuse_too_large(horizon: int, states: int, max_states: int) -> None:
+    """Refuses what would take hours, before anything is done.
+
+    Args:
+        horizon: T.
+        states: hidden states at one t, on average.
+        max_states: the limit on their number over all t.
+    """
+    if horizon * max(states, _STEP_COST) > max_states:
+        raise ValueError(
+            f"max_states: {horizon:,} steps of {states:,} states, {horizon * states:,} in all, are "
+            f"too many for the limit of {max_states:,} (a step counts as {_STEP_COST:,} at least): "
+            "make the task smaller, or raise max_states and wait"
+        )
+
+
+def minimise(model: Model, progress: Progress, max_states: int = MAX_STATES) -> Minimised:
+    """Merges reachable hidden states that nothing observable or paid tells apart.
+
+    Raises:
+        ValueError: there are too many.
+    """
     horizon, actions = model.horizon, model.num_actions
+    refuse_too_large(horizon, model.num_states(1), max_states)
+    states = sum(model.num_states(t) for t in range(1, horizon + 1))
+    refuse_too_large(horizon, states // horizon, max_states)
     reachable = _reachable(model, progress)
     counts: list[int] = []
     layers: list[ClassLayer] = []
@@ -58,9 +88,9 @@ def minimise(model: Model, progress: Progress) -> Minimised:
     class_of, classes = np.zeros(model.num_states(horizon + 1), np.int64), 1
     for t in range(horizon, 0, -1):
         kernel = model.kernel(t)
-        states = np.flatnonzero(np.unpackbits(reachable[t - 1], count=model.num_states(t)))
-        reward = model.rewards(t, states)
-        rows = (states[:, None] * actions + np.arange(actions)).reshape(-1)
+        here = np.flatnonzero(np.unpackbits(reachable[t - 1], count=model.num_states(t)))
+        reward = model.rewards(t, here)
+        rows = (here[:, None] * actions + np.arange(actions)).reshape(-1)
         taken = take_rows(kernel.first, rows)
         key = kernel.obs[taken.entry] * classes + class_of[kernel.state[taken.entry]]
         (weight,) = widen(kernel.total, kernel.weight)
@@ -82,17 +112,16 @@ def minimise(model: Model, progress: Progress) -> Minimised:
                 np.array([layer.total, classes]),
             )
         )  # fmt: skip
-        counts.append(states.size)
+        counts.append(here.size)
         class_of, classes = np.zeros(model.num_states(t), np.int64), merged.size
-        class_of[states] = merged.ids
+        class_of[here] = merged.ids
         progress("minimising hidden states", horizon + 1 - t, horizon)
     start = model.start()
-    total = sum(model.num_states(t) for t in range(1, horizon + 1))
     return Minimised(
         Start(class_of[start.state], start.obs, start.weight),
         layers[::-1],
         counts[::-1],
-        total - sum(counts),
+        states - sum(counts),
     )
 
 

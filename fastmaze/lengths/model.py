@@ -59,6 +59,8 @@ class Model(abc.ABC):
     """Some number was a float that is no fraction in particular: ties may be accidents."""
     action_names: Sequence[str]
     """A names, for stories."""
+    note: str = ""
+    """What a reader of the report should know first."""
 
     @abc.abstractmethod
     def start(self) -> Start:

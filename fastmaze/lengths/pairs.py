@@ -76,10 +76,18 @@ class Walks:
         return self._rows.get(lambda: _rows(edges, kept), edges, kept)
 
     def moves(self, t: int) -> Moves:
-        """Layer t as a table."""
+        """Layer t as a table, without columns that lead to one node only: no pair survives them."""
+        edges, kept = self.graph.edges[t - 1], self.edges(t)
+        return self._moves.get(lambda: self._table(t, 2), edges, kept)
+
+    def every_move(self, t: int) -> Moves:
+        """Layer t as a table, complete."""
+        return self._table(t, 1)
+
+    def _table(self, t: int, successors: int) -> Moves:
         edges, kept, row = self.graph.edges[t - 1], self.edges(t), self.rows(t)
         count, actions = self.graph.nodes[t - 1].count, self.graph.num_actions
-        return self._moves.get(lambda: _moves(edges, kept, row, count, actions), edges, kept)
+        return _moves(edges, kept, row, count, actions, successors)
 
     def endings(self, t: int) -> Endings:
         """Which nodes of layer t can end in which observation."""
@@ -101,11 +109,22 @@ def _rows(edges: Edges, kept: Index) -> Index:
     return some
 
 
-def _moves(edges: Edges, kept: Index, row: Index, count: int, actions: int) -> Moves:
+def _moves(
+    edges: Edges, kept: Index, row: Index, count: int, actions: int, successors: int
+) -> Moves:
     width = int(edges.obs.max()) + 1
     columns, column = np.unique(row % actions * width + edges.obs[kept], return_inverse=True)
+    to, column = edges.successor[kept], column.reshape(-1)
+    if successors > 1:
+        least, most = np.full(columns.size, int(to.max(initial=0))), np.zeros(columns.size, int)
+        np.minimum.at(least, column, to)
+        np.maximum.at(most, column, to)
+        worth = least < most
+        chosen = worth[column]
+        row, to, column = row[chosen], to[chosen], (np.cumsum(worth) - 1)[column[chosen]]
+        columns = columns[worth]
     table = np.full((count, columns.size), -1)
-    table[row // actions, column.reshape(-1)] = edges.successor[kept]
+    table[row // actions, column] = to
     return Moves(table, columns // width, columns % width)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Final
 
@@ -11,6 +11,7 @@ from fastmaze.lengths.analyze import analyze
 from fastmaze.lengths.minimise import Progress
 from fastmaze.lengths.report import Length, LengthReport
 from fastmaze.lengths.small_tasks import SMALL_TASKS
+from fastmaze.specs import TASKS
 
 TICK: Final = "✓"
 
@@ -57,10 +58,8 @@ CLAIMS: Final[dict[str, Claim]] = {
     "HeavenHell": Claim(
         l_mem="T", m="T", c="T",
         remarks={
-            "l_mem": "the priest is half-way: what is left is the walk back and up the stem, "
-            "and one spare step",
-            "m": "the priest is a quarter of the way: what is left is the walk to heaven",
-            "c": "one spare step: at the first step nothing is lost yet",
+            "l_mem": "the turn comes 2n + 1 steps after the priest, and then the cell tells it",
+            "m": "the reward comes 3n + 1 steps after the priest",
         },
     ),
     "BakkerTMaze": Claim(
@@ -74,13 +73,17 @@ CLAIMS: Final[dict[str, Claim]] = {
     "DelayedCatch": Claim(
         l_mem="1", m="T", c="T",
         remarks={
-            "m": "the first run's catch shows when its ball is down, size − 1 steps after the start"
+            "m": "the first run's catch shows when its ball is down, size − 1 steps after the "
+            "start",
+            "c": "a wide board leaves spare steps: at first no step loses a ball, and an optimal "
+            "policy may move early, so that one wrong step more is not yet decisive",
         },
     ),
     "KeyToDoor": Claim(
         l_mem="short", m="T", c="T",
         remarks={
-            "m": "the first step leaves the key in view or shows the indicator",
+            "m": "the key is in view until it is taken, and taking it shows the indicator, in the "
+            "last observation of its room and the first of the next",
             "c": "a spare step: an optimal policy may take the key while it could still wait, "
             "and nothing depends on it; c_sup asks about other optimal policies, too",
         },
@@ -88,27 +91,70 @@ CLAIMS: Final[dict[str, Claim]] = {
 }  # fmt: skip
 """Task to the paper's claim."""
 
-SWEEPS: Final = {
-    "PassiveTMaze": ("length", (2, 3, 4, 6, 8)),
-    "ActiveTMaze": ("length", (2, 3, 4, 6, 8)),
-    **{name: (task.dial, task.sweep) for name, task in SMALL_TASKS.items()},
-}
-"""Task to its dial and the values that the table takes."""
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sweep:
+    """A row of our table: a task at several sizes."""
+
+    task: str
+    dial: str
+    values: tuple[int, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """What is the same at all sizes, where it is not the default."""
+
+    @property
+    def name(self) -> str:
+        """The task, with its options."""
+        return ", ".join([self.task, *(f"{key} {value}" for key, value in self.options.items())])
+
+
+def _abstract(task: str, values: tuple[int, ...], **options: Any) -> Sweep:
+    return Sweep(task=task, dial=SMALL_TASKS[task].dial, values=values, options=options)
+
+
+SWEEPS: Final = (
+    Sweep(task="PassiveTMaze", dial="length", values=(2, 3, 4, 6, 8)),
+    Sweep(task="ActiveTMaze", dial="length", values=(2, 3, 4, 6, 8)),
+    _abstract("MemoryLength", (2, 3, 4, 5, 6)),
+    _abstract("UmbrellaLength", (2, 3, 4, 5, 6)),
+    _abstract("RepeatFirst", (2, 3, 4)),
+    _abstract("RepeatFirst", (1, 2, 3), suits=4),
+    _abstract("Autoencode", (2, 3, 4)),
+    _abstract("TMazeLong", (2, 3, 4, 5, 6)),
+    _abstract("HeavenHell", (1, 2, 3, 4)),
+    _abstract("BakkerTMaze", (2, 3, 4, 5, 6)),
+    _abstract("MemoryCards", (3, 4, 5, 6)),
+    _abstract("DelayedCatch", (2, 3, 4)),
+    _abstract("DelayedCatch", (2, 3, 4), size=7),
+    _abstract("KeyToDoor", (1, 2, 3, 4)),
+    _abstract("KeyToDoor", (1, 2, 3, 4), explore=1),
+)
+"""The rows of our table."""
+
+
+def claim_of(task: str) -> Claim | None:
+    """What the paper says of a task; None if it says nothing."""
+    if task in CLAIMS or task not in TASKS:
+        return CLAIMS.get(task)
+    said = TASKS[task].paper
+    return None if said is None else Claim(l_mem=said.l_mem, m=said.m, c=said.c, remarks={})
 
 
 def verdict(claim: str, length: Length | None, horizon: int) -> str:
     """A tick if the claim holds, a cross if not, nothing where it names no number."""
-    if length is None or not isinstance(length, int):
-        return "?"
-    expected = horizon if claim == "T" else int(claim) if claim.isdigit() else None
+    number = claim.removeprefix("≤").strip()
+    expected = horizon if number == "T" else int(number) if number.isdigit() else None
     if expected is None:
         return ""
-    return TICK if expected == length else "✗"
+    if length is None or not isinstance(length, int):
+        return "?"
+    holds = length <= expected if claim.startswith("≤") else length == expected
+    return TICK if holds else "✗"
 
 
 def compare(name: str, report: LengthReport) -> list[str]:
     """Lines that put the paper's claims beside a report; none if it makes none."""
-    claim = CLAIMS.get(name)
+    claim = claim_of(name)
     if claim is None:
         return []
     lines = [f"{'':8}{'paper':>8}{'computed':>16}"]
@@ -127,11 +173,9 @@ def compare(name: str, report: LengthReport) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """A task over a sweep of sizes."""
+    """A sweep, analysed."""
 
-    name: str
-    dial: str
-    values: tuple[int, ...]
+    sweep: Sweep
     reports: tuple[LengthReport, ...]
 
     def formula(self, quantity: str) -> str:
@@ -161,32 +205,39 @@ def formula(points: Sequence[tuple[int, Length | None]]) -> str:
     return line if over == 1 else f"({line})/{over}" if offset else f"{line}/{over}"
 
 
-def table(progress: Progress | None = None, names: Iterable[str] | None = None) -> list[Row]:
+def table(progress: Progress | None = None, sweeps: Iterable[Sweep] = SWEEPS) -> list[Row]:
     """Analyses every task of the table at the sizes of its sweep."""
+    chosen = list(sweeps)
     rows = []
-    chosen = list(SWEEPS) if names is None else list(names)
-    for i, name in enumerate(chosen):
-        dial, values = SWEEPS[name]
-        sizes: list[dict[str, Any]] = [{dial: value} for value in values]
-        reports = tuple(analyze(name, **size) for size in sizes)
-        rows.append(Row(name=name, dial=dial, values=values, reports=reports))
+    for i, sweep in enumerate(chosen):
+        sizes: list[dict[str, Any]] = [{sweep.dial: x, **sweep.options} for x in sweep.values]
+        reports = tuple(analyze(sweep.task, **size) for size in sizes)
+        rows.append(Row(sweep=sweep, reports=reports))
         if progress is not None:
             progress("analysing tasks", i + 1, len(chosen))
     return rows
 
 
-COLUMNS: Final = ("m_reward", "m_transit", "m_transit_without_last", "l_value", "l_mem",
-                  "l_mem_everywhere", "c", "c_sup")  # fmt: skip
-"""Lengths that the table shows."""
+COLUMNS: Final = {
+    "m_reward": "m_reward",
+    "m_transit": "m_transit (without o_{T+1})",
+    "m": "m",
+    "l_value": "l_value",
+    "l_mem": "l_mem",
+    "l_mem_everywhere": "l_mem everywhere",
+    "c": "c",
+    "c_sup": "c_sup",
+}
+"""Lengths that the table shows, and their heads."""
 
 
 def markdown(rows: Sequence[Row]) -> str:
     """The table, with the paper's claims and remarks below."""
-    head = ("task", "sizes", "T", *COLUMNS, "paper: l_mem, m, c")
+    head = ("task", "sizes", "T", *COLUMNS.values(), "paper: l_mem, m, c")
     lines = ["| " + " | ".join(head) + " |", "| --- " * len(head) + "|"]
-    notes = []
+    notes: dict[str, None] = {}
     for row in rows:
-        claim = CLAIMS[row.name]
+        claim = CLAIMS[row.sweep.task]
         signs = []
         for quantity in ("l_mem", "m", "c"):
             said = getattr(claim, quantity)
@@ -195,13 +246,16 @@ def markdown(rows: Sequence[Row]) -> str:
             signs.append(f"{said} {sign}".strip())
             if sign == "✗":
                 remark = claim.remarks.get(quantity, "")
-                notes.append(
-                    f"- **{row.name}, {quantity}**: {row.formula(quantity)}, not {said}"
-                    + (f": {remark}." if remark else ".")
-                )
-        sizes = f"{row.dial} {', '.join(map(str, row.values))}"
-        spans = ", ".join(str(r.horizon) for r in row.reports)
-        found_values = [row.formula(column) for column in COLUMNS]
-        lines.append("| " + " | ".join((row.name, sizes, spans, *found_values, ", ".join(signs)))
-                     + " |")  # fmt: skip
+                notes[f"- **{row.sweep.name}, {quantity}**: {row.formula(quantity)}, not {said}"
+                      + (f": {remark}." if remark else ".")] = None  # fmt: skip
+        cells = [
+            row.sweep.name,
+            f"{row.sweep.dial} {', '.join(map(str, row.sweep.values))}",
+            ", ".join(str(r.horizon) for r in row.reports),
+            *(row.formula(column) for column in COLUMNS),
+            ", ".join(signs),
+        ]
+        place = 3 + list(COLUMNS).index("m_transit")
+        cells[place] += f" ({row.formula('m_transit_without_last')})"
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join([*lines, "", *notes])

@@ -41,6 +41,10 @@ def pooled_lengths(
     max_pairs: int,
 ) -> dict[str, Length]:
     """m_reward, m_transit with and without the last observation, and l_value."""
+    names = ("m_reward", "m_transit", "m_transit_without_last", "l_value")
+    groups = _groups(walks)
+    if sum(group.size * (group.size - 1) // 2 for group in groups) > max_pairs:
+        return {name: length_of(0, graph.horizon) for name in names}
     union = _union(walks)
     late = graph.num_nodes - graph.nodes[-1].count
     transit = _numbers(_transits(graph))
@@ -110,22 +114,33 @@ def pooled_memory(values: Values, walks: Walks, progress: Progress, max_classes:
     return longest + 1
 
 
-def _union(walks: Walks) -> _Union:
-    graph = walks.graph
-    offset = np.cumsum([0, *(nodes.count for nodes in graph.nodes)])
-    columns: dict[tuple[int, int], int] = {}
-    entries: list[tuple[Index, Index, Index]] = []
+def _groups(walks: Walks) -> list[Index]:
+    """For each observation the nodes, numbered through, that can end in it."""
+    offset = _offsets(walks)
     groups: dict[int, list[Index]] = {}
-    present = []
     for t in range(1, walks.num_layers + 1):
         endings = walks.endings(t)
-        present.append(walks.present(t) + offset[t - 1])
         for i, obs in enumerate(endings.obs.tolist()):
             members = endings.nodes[endings.first[i] : endings.first[i + 1]]
             groups.setdefault(obs, []).append(members + offset[t - 1])
+    return [np.concatenate(parts) for parts in groups.values()]
+
+
+def _offsets(walks: Walks) -> Index:
+    """Where each layer's nodes begin when they are numbered through; their number at last."""
+    return np.cumsum([0, *(nodes.count for nodes in walks.graph.nodes)])
+
+
+def _union(walks: Walks) -> _Union:
+    offset = _offsets(walks)
+    columns: dict[tuple[int, int], int] = {}
+    entries: list[tuple[Index, Index, Index]] = []
+    present = []
+    for t in range(1, walks.num_layers + 1):
+        present.append(walks.present(t) + offset[t - 1])
         if t == walks.num_layers:
             break
-        moves = walks.moves(t)
+        moves = walks.every_move(t)
         keys = zip(moves.action.tolist(), moves.obs.tolist(), strict=True)
         number = np.array([columns.setdefault(key, len(columns)) for key in keys])
         node, column = np.nonzero(moves.successor >= 0)
@@ -134,9 +149,7 @@ def _union(walks: Walks) -> _Union:
     table = np.full((int(offset[-1]), max(1, len(columns))), -1)
     for node, column, to in entries:
         table[node, column] = to
-    return _Union(
-        table, [np.concatenate(parts) for parts in groups.values()], np.concatenate(present)
-    )
+    return _Union(table, _groups(walks), np.concatenate(present))
 
 
 def _pairs_within(nodes: Index, count: int) -> Index:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, NamedTuple
 
+from fastmaze.lengths.exact import shown
+
 
 class Bounds(NamedTuple):
     """A length that is only known to lie between two numbers, both included."""
@@ -45,6 +47,8 @@ class LengthReport:
     """The memory and credit-assignment lengths of a task (`docs/lengths.md` defines them)."""
 
     task: str
+    note: str = ""
+    """What to know first, e.g. that this is a task's abstract form."""
     horizon: int
     """T."""
     gamma: Fraction
@@ -103,12 +107,13 @@ class LengthReport:
         """Everything, in values that JSON has: bounds as {"lower", "upper"}, fractions as text."""
         return {
             "task": self.task,
+            "note": self.note,
             "T": self.horizon,
             "gamma": str(self.gamma),
             "pooled": self.pooled,
             "last_observation": self.last_observation,
             **{name: _plain(value) for name, value in self.lengths().items()},
-            "best_return": None if self.best_return is None else str(self.best_return),
+            "best_return": None if self.best_return is None else _text(self.best_return),
             "exact": self.exact,
             "remarks": list(self.remarks),
             "unreachable_states": self.unreachable_states,
@@ -125,13 +130,20 @@ class LengthReport:
             head += f", γ = {self.gamma}"
         if self.pooled:
             head += ", windows of all times pooled"
-        lines = [head]
+        lines = [head, *([f"  ({self.note})"] if self.note else [])]
         for name, value in self.lengths().items():
             if value is not None:
                 lines.append(f"  {name:24}{value!s:>14}   {LENGTHS[name]}")
         if self.best_return is not None:
-            lines.append(f"  {'best return':24}{self.best_return!s:>14}   V* from the start")
-        lines += [f"  note: {remark}" for remark in self.remarks]
+            best = shown(self.best_return)
+            lines.append(f"  {'best return':24}{best:>14}   V* from the start")
+        states, beliefs = (
+            sum(getattr(step, name) for step in self.steps) for name in ("states", "beliefs")
+        )
+        size = f"  over all t: {states:,} hidden states, {beliefs:,} beliefs"
+        if self.unreachable_states:
+            size += f"; {self.unreachable_states:,} states cannot be reached and play no part"
+        lines += [size, *(f"  note: {remark}" for remark in self.remarks)]
         return "\n".join(lines)
 
 
@@ -167,3 +179,9 @@ def length_of(lower: int, upper: int | None) -> Length:
 
 def _plain(value: Length | None) -> Any:
     return {"lower": value.lower, "upper": value.upper} if isinstance(value, Bounds) else value
+
+
+def _text(value: Fraction) -> str:
+    """The fraction in full where Python writes out its integers, else as a float."""
+    bits = max(value.numerator.bit_length(), value.denominator.bit_length())
+    return str(value) if bits <= 2**12 else repr(float(value))

@@ -11,12 +11,16 @@ import numpy as np
 
 from fastmaze.lengths.beliefs import BeliefGraph
 from fastmaze.lengths.credit import CreditWitness
+from fastmaze.lengths.exact import shown
 from fastmaze.lengths.model import Model
 from fastmaze.lengths.pairs import Walks
 from fastmaze.lengths.values import Values
 
 Steps = tuple[tuple[int, int], ...]
 """(action, next observation), …"""
+
+Chances = list[tuple[int, Fraction]]
+"""(observation, its probability), …"""
 
 
 class Suffix(NamedTuple):
@@ -73,8 +77,8 @@ class Storyteller:
     def of_transit(self, walks: Walks, suffix: Suffix) -> str:
         """Why a window does not tell what comes next."""
 
-        def value(node: int, action: int) -> str:
-            return self._distribution(suffix.t, node, action)
+        def value(node: int, action: int) -> Chances:
+            return self._chances(suffix.t, node, action)
 
         return self._compared(walks, suffix, value, "after {action} comes")
 
@@ -101,25 +105,48 @@ class Storyteller:
             mine, theirs = found.before
             lines.append(
                 f"  {found.n - 1} step{'s' * (found.n > 2)} on, the optimal actions have returned "
-                f"{mine} at most, the others as much as {theirs};"
+                f"{shown(mine)} at most, the others as much as {shown(theirs)};"
             )
         lines.append(
             f"  {found.n} step{'s' * (found.n > 1)} on, {names[found.optimal_action]} (optimal) "
-            f"has returned {found.optimal_return}, the best of the others, "
-            f"{names[found.rival_action]}, {found.rival_return}."
+            f"has returned {shown(found.optimal_return)}, the best of the others, "
+            f"{names[found.rival_action]}, {shown(found.rival_return)}."
         )
         return "\n".join(lines)
 
     def _compared(
-        self, walks: Walks, suffix: Suffix, value: Callable[[int, int], object], what: str
+        self,
+        walks: Walks,
+        suffix: Suffix,
+        value: Callable[[int, int], Fraction | Chances],
+        what: str,
     ) -> str:
         left, right = suffix.nodes
         for action in range(self.model.num_actions):
             one, two = value(left, action), value(right, action)
             if one != two:
                 said = what.format(action=self.model.action_names[action])
-                return self._written(walks, suffix, [f"{said} {one}", f"{said} {two}"], "")
+                ends = [f"{said} {text}" for text in self._told_apart(one, two)]
+                return self._written(walks, suffix, ends, "")
         raise ValueError(f"the nodes {left} and {right} of t = {suffix.t} do not differ")
+
+    def _told_apart(self, one: Fraction | Chances, two: Fraction | Chances) -> tuple[str, str]:
+        """Two different things in words, with as many digits as it takes."""
+        for digits in (9, 17):
+            texts = self._text(one, digits), self._text(two, digits)
+            if texts[0] != texts[1]:
+                return texts
+        return texts[0], f"{texts[1]}, which differs in later digits"
+
+    def _text(self, value: Fraction | Chances, digits: int) -> str:
+        if isinstance(value, Fraction):
+            return shown(value, digits)
+        parts = []
+        for obs, chance in value:
+            name = self.model.observation_name(obs)
+            said = f"{name} with probability {shown(chance, digits)}"
+            parts.append(name if chance == 1 else said)
+        return ", ".join(parts)
 
     def _written(self, walks: Walks, suffix: Suffix, ends: list[str], moral: str) -> str:
         shared = len(suffix.steps) + 1 if suffix.first_obs >= 0 else 0
@@ -183,7 +210,7 @@ class Storyteller:
         cut = len(told.obs) - shared
         names = self.model.action_names
         words = [
-            f"{names[action]} {self.model.observation_name(obs)}"
+            f"{_arrow(names[action])} {self.model.observation_name(obs)}"
             for action, obs in zip(told.actions, told.obs[1:], strict=True)
         ]
         first = self.model.observation_name(told.obs[0])
@@ -192,20 +219,21 @@ class Storyteller:
         if cut == 0:
             return _joined(["|", first, *_counted(words)])
         # The action that leads to the first shared observation is not shared.
-        leading = names[told.actions[cut - 1]]
+        leading = _arrow(names[told.actions[cut - 1]])
         bar = f"{leading} | {self.model.observation_name(told.obs[cut])}"
         return _joined([first, *_counted(words[: cut - 1]), bar, *_counted(words[cut:])])
 
-    def _distribution(self, t: int, node: int, action: int) -> str:
+    def _chances(self, t: int, node: int, action: int) -> Chances:
         edges = self.graph.edges[t - 1]
         row = node * self.graph.num_actions + action
         total = int(self.graph.nodes[t - 1].total[node]) * edges.total
-        parts = []
-        for entry in range(edges.first[row], edges.first[row + 1]):
-            chance = Fraction(int(edges.chance[entry]), total)
-            name = self.model.observation_name(int(edges.obs[entry]))
-            parts.append(name if chance == 1 else f"{name} with probability {chance}")
-        return ", ".join(parts)
+        span = range(edges.first[row], edges.first[row + 1])
+        return [(int(edges.obs[i]), Fraction(int(edges.chance[i]), total)) for i in span]
+
+
+def _arrow(action: str) -> str:
+    """An action as what leads from one observation to the next."""
+    return f"–{action}→"
 
 
 def _counted(words: list[str]) -> list[str]:

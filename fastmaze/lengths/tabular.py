@@ -10,12 +10,25 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from fastmaze.lengths.exact import FLOATS, Integers, Rationals, common, narrow, rational, rationals
+from fastmaze.lengths.exact import (
+    FLOATS,
+    Integers,
+    Rationals,
+    common,
+    narrow,
+    rational,
+    rationals,
+    refuse_near_duplicates,
+)
+from fastmaze.lengths.minimise import Progress
 from fastmaze.lengths.model import Index, Kernel, Model, Start, as_index
-from fastmaze.specs import check_integer
+from fastmaze.lengths.specification import described, rules_of
+from fastmaze.specs import TaskSpec, check_integer
 
 SUM_TOLERANCE: Final = Fraction(1, 10**9)
-"""Probabilities given as floats may miss one by this much; they are then divided by their sum."""
+"""Probabilities given as floats may miss one by this much; the largest ones then make up for it.
+
+Dividing by the sum would do as well, but fill the numbers with the sums' prime factors."""
 
 MAX_STATES: Final = 5_000_000
 """Largest number of states, over all layers, that a step function may lead to."""
@@ -27,7 +40,7 @@ StepFunction = Callable[[Any, Any, int], Iterable[tuple[Any, Hashable, Hashable,
 class TabularPOMDP(Model):
     """A POMDP of finitely many states, actions, observations and steps.
 
-    Make one with `from_arrays` or `from_step`.
+    Make one with `from_arrays`, `from_step` or `from_spec`.
     """
 
     def __init__(
@@ -51,6 +64,12 @@ class TabularPOMDP(Model):
         self._start, self._sizes = start, sizes
         self._kernels, self._rewards = kernels, rewards
         self._observation_names = observation_names
+
+    def __repr__(self) -> str:
+        return (
+            f"<TabularPOMDP {self.name}: T = {self.horizon}, {self.num_states(1)} states at first, "
+            f"{self.num_actions} actions, {len(self._observation_names)} observations>"
+        )
 
     def start(self) -> Start:
         """How an episode begins."""
@@ -171,6 +190,7 @@ class TabularPOMDP(Model):
         name: str = "POMDP",
         floats: str = "simplest",
         max_states: int = MAX_STATES,
+        progress: Progress | None = None,
     ) -> TabularPOMDP:
         """A POMDP from a function that lists what may happen next.
 
@@ -184,11 +204,13 @@ class TabularPOMDP(Model):
             name: what reports call it.
             floats: "simplest" or "exact", how floats are read (see `fastmaze.lengths.exact`).
             max_states: give up at more states than this, over all layers.
+            progress: called with (what is being done, how far, of how much).
 
         Raises:
-            TypeError, ValueError: as `from_arrays`.
+            TypeError, ValueError: as `from_arrays`; or there are too many states.
         """
         horizon = check_integer("horizon", horizon, 1)
+        check_integer("max_states", max_states, 1)
         discount, rounded = check_gamma(gamma, floats)
         if len(actions) < 1:
             raise ValueError("actions: expected at least one, got none")
@@ -200,12 +222,15 @@ class TabularPOMDP(Model):
             kernels.append(kernel)
             rewards.append(pay)
             sizes.append(len(table.states))
+            if progress is not None:
+                progress("listing states", t, horizon)
             if sum(sizes) > max_states:
                 raise ValueError(
                     f"max_states: {sum(sizes):,} states up to t = {t + 1} of {horizon + 1}, more "
                     f"than {max_states:,}; at this rate {sum(sizes) * (horizon + 1) // (t + 1):,} "
                     "in all: make the task smaller, or raise max_states"
                 )
+        table.refuse_near_duplicates()
         numerators, unit = common([x for layer in rewards for row in layer for x in row])
         tables, position = [], 0
         for layer in rewards:
@@ -227,17 +252,58 @@ class TabularPOMDP(Model):
             observation_names=[str(obs) for obs in table.observations],
         )
 
+    @classmethod
+    def from_spec(
+        cls,
+        spec: TaskSpec,
+        *,
+        gamma: Any = 1,
+        name: str | None = None,
+        max_states: int = MAX_STATES,
+        progress: Progress | None = None,
+    ) -> TabularPOMDP:
+        """A POMDP from a task's specification: its own rules, every random draw both ways.
+
+        Args:
+            spec: what `fastmaze.specs.make_spec` returns, of any task; small.
+            gamma: reward discount, 0 to 1.
+            name: what reports call it; the spec's family and options if not given.
+            max_states: give up at more states than this, over all layers.
+            progress: called with (what is being done, how far, of how much).
+
+        Raises:
+            TypeError: not a spec.
+            ValueError: too many states, or a draw that the state does not keep.
+        """
+        rules = rules_of(spec, check_integer("max_states", max_states, 1))
+        return cls.from_step(
+            rules.start(),
+            rules.step,
+            actions=spec.action_names,
+            horizon=spec.episode_length,
+            gamma=gamma,
+            name=described(spec) if name is None else name,
+            max_states=max_states,
+            progress=progress,
+        )
+
 
 class _Enumeration:
     """States of the present layer and observations, numbered as they turn up."""
 
     def __init__(self, floats: str) -> None:
         self.floats, self.rounded = floats, False
+        self.chances: dict[Fraction, bool] = {}
+        self.rewards: dict[Fraction, bool] = {}
+        """Numbers met, and whether they are rounded."""
         self.states: dict[Hashable, int] = {}
         self.observations: dict[Hashable, int] = {}
 
     def start(self, outcomes: Iterable[tuple[Any, Hashable, Hashable]]) -> Start:
-        row = [(self._number("start", p), self._state(s), self._obs(o)) for p, s, o in outcomes]
+        row = [
+            (self._number("start", p, self.chances), self._state(s), self._obs(o))
+            for p, s, o in outcomes
+        ]
         weights, _ = common(_summing_to_one("start", [p for p, _, _ in row]))
         kept = [i for i, weight in enumerate(weights) if weight]
         return Start(
@@ -258,7 +324,12 @@ class _Enumeration:
             for action in actions:
                 name = f"step({origin!r}, {action!r}, {t})"
                 outcomes = [
-                    (self._number(name, p), nxt, o, self._number(f"{name} reward", r))
+                    (
+                        self._number(name, p, self.chances),
+                        nxt,
+                        o,
+                        self._number(f"{name} reward", r, self.rewards),
+                    )
                     for p, nxt, o, r in step(origin, action, t)
                 ]
                 chances = _summing_to_one(name, [p for p, *_ in outcomes])
@@ -276,9 +347,16 @@ class _Enumeration:
         weight = narrow(np.array(numerators, dtype=object))
         return Kernel(as_index(first), as_index(obs), as_index(state), weight, total), rewards
 
-    def _number(self, name: str, value: Any) -> Fraction:
+    def refuse_near_duplicates(self) -> None:
+        """See `exact.refuse_near_duplicates`."""
+        if self.rounded:
+            refuse_near_duplicates("probabilities", self.chances.items())
+            refuse_near_duplicates("rewards", self.rewards.items())
+
+    def _number(self, name: str, value: Any, met: dict[Fraction, bool]) -> Fraction:
         number, rounded = rational(name, value, self.floats)
         self.rounded = self.rounded or rounded
+        met[number] = rounded
         return number
 
     def _state(self, state: Hashable) -> int:
@@ -304,7 +382,11 @@ def _summing_to_one(name: str, chances: list[Fraction]) -> list[Fraction]:
     total = sum(chances, Fraction(0))
     if abs(total - 1) > SUM_TOLERANCE:
         raise ValueError(f"{name}: expected probabilities that sum to 1, got {float(total)}")
-    return chances if total == 1 else [p / total for p in chances]
+    if total == 1:
+        return chances
+    top = max(chances)
+    share = (1 - total) / chances.count(top)
+    return [p + share if p == top else p for p in chances]
 
 
 def _distribution(name: str, values: Any, ndim: int | tuple[int, ...], floats: str) -> Rationals:
@@ -330,10 +412,13 @@ def _distribution(name: str, values: Any, ndim: int | tuple[int, ...], floats: s
             f"{name}: expected probabilities that sum to 1, got {float(ratios[worst])}"
             + (f" at {where}" if where else "")
         )
-    # Divide each distribution by its sum, over one denominator.
-    multiple = math.lcm(*(int(x) for x in sums.reshape(-1)))
-    scaled = wide * (multiple // sums)[..., None]
-    return Rationals(narrow(scaled), multiple, table.rounded)
+    # Equal entries stay equal: all that are largest share what is missing.
+    top = wide == wide.max(axis=-1, keepdims=True)
+    count = top.sum(axis=-1, keepdims=True)
+    multiple = math.lcm(*(int(x) for x in count.reshape(-1)))
+    missing = (table.denominator - sums)[..., None] * (multiple // count.astype(object))
+    scaled = wide * multiple + top * missing
+    return Rationals(narrow(scaled), table.denominator * multiple, table.rounded)
 
 
 def _check_shape(name: str, table: Rationals, shapes: list[tuple[int, ...]], steps: int) -> None:

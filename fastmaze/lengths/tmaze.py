@@ -16,7 +16,7 @@ from fastmaze.lengths.exact import INT64_SAFE, Integers, rational
 from fastmaze.lengths.model import Index, Kernel, Model, Start, as_index
 from fastmaze.lengths.tabular import check_gamma
 from fastmaze.reference.tmaze import MOVES
-from fastmaze.specs import NUM_ACTIONS, TMazeSpec
+from fastmaze.specs import MAX_LENGTH, NUM_ACTIONS, TMazeSpec
 
 _GOALS: Final = np.array([-1, 1])
 _LOOKS: Final = 9
@@ -38,7 +38,7 @@ class TMazeModel(Model):
         self.action_names = ("right", "up", "left", "down")
         self.gamma, odd = check_gamma(gamma)
         amounts = [
-            rational(option, getattr(spec, option))
+            rational(option, getattr(spec, option), max_denominator=MAX_LENGTH + 1)
             for option in ("goal_reward", "penalty", "distract_reward")
         ]
         self.rounded = odd or any(rounded for _, rounded in amounts)
@@ -47,8 +47,7 @@ class TMazeModel(Model):
         self._goal, self._penalty, self._distract = scaled
         # Rewards may be as large as float32 allows.
         self._dtype = np.int64 if sum(map(abs, scaled)) < INT64_SAFE else object
-        self._places = spec.junction + 3
-        state = np.arange(self._places * 4)
+        state = np.arange(self.states_of(spec))
         self._place, self._goal_y = state // 4, _GOALS[state // 2 % 2]
         self._visited = (state % 2).astype(bool)
         self._next = self._next_states()
@@ -103,9 +102,14 @@ class TMazeModel(Model):
         obs = self._stamp(self._observations(state, False), 1)
         return Start(state, obs, np.ones(2, np.int64))
 
+    @staticmethod
+    def states_of(spec: TMazeSpec) -> int:
+        """States at one time, reachable or not."""
+        return (spec.junction + 3) * 4
+
     def num_states(self, t: int) -> int:
         """The same at any time."""
-        return self._places * 4
+        return self.states_of(self.spec)
 
     def kernel(self, t: int) -> Kernel:
         """Moves are certain."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -26,9 +25,7 @@ from fastmaze.lengths.rows import (
     number_together,
     starts_of,
 )
-
-NEAR_TIE: Final = 1e-11
-"""Action values this close, relative to the largest one, may differ by rounding alone."""
+from fastmaze.lengths.ties import refuse_near_ties
 
 Flags = npt.NDArray[np.bool_]
 
@@ -75,7 +72,7 @@ def solve(graph: BeliefGraph, model: Model, progress: Progress) -> Values:
         value = q.max(axis=1)
         best = np.asarray(q == value[:, None], dtype=bool)
         if model.rounded:
-            _refuse_near_ties(q, value, best, graph.nodes[t - 1].total, t)
+            refuse_near_ties(q, graph.nodes[t - 1].total, scale, best, t)
         value = narrow(value)
         q_layers.append(narrow(q))
         scales.append(scale)
@@ -89,20 +86,6 @@ def solve(graph: BeliefGraph, model: Model, progress: Progress) -> Values:
     return Values(
         q_layers[::-1], scales[::-1], optimal[::-1], Fraction(at_start, begin.total * scale)
     )
-
-
-def _refuse_near_ties(q: Integers, value: Integers, best: Flags, total: Integers, t: int) -> None:
-    total = total.astype(object)[:, None]
-    gap = (value[:, None] - q) / total
-    size = float((abs(q) / total).max())
-    close = ~best & (gap <= size * NEAR_TIE)
-    if close.any():
-        node, action = (int(i) for i in np.argwhere(close)[0])
-        raise ValueError(
-            f"floats: at t = {t} action {action} misses the best by {gap[node, action] / size:.1e} "
-            "of the values' size, which rounding alone can do: give Fractions or strings such as "
-            '"1/3" instead of floats, or floats="exact" if these very numbers are meant'
-        )
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -51,7 +51,7 @@ class Paper:
     l_mem: str
     """Policy memory length: how far back an optimal policy must look."""
     m: str
-    """Reward and transition memory length: how far back rewards and observations look."""
+    """Memory length of the task: how far back rewards and observations depend."""
     c: str
     """Credit assignment length: how far ahead an action's benefit can lie."""
 

@@ -18,7 +18,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 
 def test_code_runs() -> None:
-    assert len(BLOCKS) == 2
+    assert len(BLOCKS) == 3
     for code in BLOCKS:
         command = [sys.executable, "-W", "error", "-c", code]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -37,6 +37,24 @@ def test_ones_own_pomdp_takes_ten_lines() -> None:
     assert (report.m_transit, report.l_value) == (truth.m_transit, truth.l_value)
     # Staying pays at home only, and who is n steps from home comes home in n steps.
     assert report.best_return == Fraction(sum(7 - steps for steps in range(8)), 10)
+
+
+def test_a_step_function_of_ones_own() -> None:
+    namespace: dict[str, object] = {}
+    exec(BLOCKS[2], namespace)
+    tiger = namespace["tiger"]
+    assert isinstance(tiger, TabularPOMDP)
+    report, truth = analyze(tiger), brute_force(tiger)
+    assert report.l_mem == truth.l_mem == 2
+    assert (report.m, report.l_value, report.c_sup) == (3, truth.l_value, truth.c_sup)
+    assert report.best_return == truth.best_return == Fraction(493, 200)
+
+
+def test_what_hangs_on_a_detail() -> None:
+    """The sentences below the table."""
+    assert analyze("HeavenHell", size=2, episode_length=12).c == 11
+    assert analyze("MemoryCards", episode_length=8).l_mem == 3
+    assert analyze("ActiveTMaze", length=6, distract_reward=0.25).c == 8
 
 
 def test_table_is_computed() -> None:

@@ -24,21 +24,23 @@ def test_passive(length: int) -> None:
     report, t = analyze("PassiveTMaze", length=length), length + 1
     assert report.horizon == t
     # With L = 1 no cell lies between oracle and junction, and one wrong move shows in what is seen.
-    transit = (t, t - 1) if length > 1 else (report.m_transit, report.m_transit_without_last)
+    transit = (t, t - 1) if length > 1 else (1, 0)
     assert answers(report) == (t, *transit, t, t, 1, 1)
     assert report.best_return == 1
     assert report.m == t
 
 
-@pytest.mark.parametrize("length", range(2, 13))
+@pytest.mark.parametrize("length", LENGTHS)
 def test_active(length: int) -> None:
     report, t = analyze("ActiveTMaze", length=length), length + 3
-    assert answers(report) == (t - 1, t, t - 1, t - 1, t - 1, t, t)
+    # With L = 1 all cells look different, and whoever is behind the pace sees it.
+    transit = (t, t - 1) if length > 1 else (3, 2)
+    assert answers(report) == (t - 1, *transit, t - 1, t - 1, t, t)
     assert report.best_return == 1
 
 
 @pytest.mark.parametrize("oracle", range(1, 4))
-@pytest.mark.parametrize("length", range(2, 13))
+@pytest.mark.parametrize("length", LENGTHS)
 def test_tmaze(length: int, oracle: int) -> None:
     """The paper's settings with the oracle further away."""
     t = length + 2 * oracle + 1
@@ -50,13 +52,15 @@ def test_tmaze(length: int, oracle: int) -> None:
         ambiguous_position=True,
     )
     assert report.horizon == t
-    assert answers(report) == (t - 1, t, t - 1, t - 1, t - oracle, t, t)
+    transit = (t, t - 1) if (length, oracle) != (1, 1) else (3, 2)
+    assert answers(report) == (t - 1, *transit, t - 1, t - oracle, t, t)
 
 
-@pytest.mark.parametrize("length", range(2, 13))
+@pytest.mark.parametrize("length", LENGTHS)
 def test_passive_without_penalty(length: int) -> None:
     report, t = analyze("PassiveTMaze", length=length, penalty=0), length + 1
-    assert answers(report) == (t, t, t - 1, t, t, t, t)
+    transit = (t, t - 1) if length > 1 else (1, 0)
+    assert answers(report) == (t, *transit, t, t, t, t)
 
 
 def test_active_with_the_goal_exposed() -> None:
@@ -64,8 +68,22 @@ def test_active_with_the_goal_exposed() -> None:
     assert answers(analyze("ActiveTMaze", length=5, **options)) == (1, 1, 1, 1, 1, 8, 8)
 
 
-def test_a_paid_step_to_the_left_is_short_credit() -> None:
-    assert analyze("ActiveTMaze", length=6, distract_reward=0.1).c == 1
+@pytest.mark.parametrize("length", [2, 3, 4, 6, 9])
+def test_a_paid_step_to_the_left(length: int) -> None:
+    """Short credit if the oracle pays less than waiting there costs; a trap if it pays a lot."""
+    t, behind = length + 3, Fraction(1, length)
+    trap = Fraction(2 * length + 1, length * (length + 1))
+    little = Fraction(1, 1000)
+
+    def found(pays: Fraction) -> tuple[Any, Any]:
+        report = analyze(TMazeModel(make_spec("ActiveTMaze", length=length, distract_reward=pays)))
+        return report.l_mem, report.c
+
+    assert found(little) == found(behind - little) == (t - 1, 1)
+    # From here on an agent that stays at the oracle is not behind before the end.
+    assert found(behind) == found(trap - little) == (t - 1, t - 1)
+    # From here on it never leaves.
+    assert found(trap + little) == found(Fraction(2)) == (0, 1)
 
 
 def test_bandit() -> None:

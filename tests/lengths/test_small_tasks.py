@@ -9,8 +9,9 @@ import pytest
 
 from fastmaze.lengths import Bounds, analyze
 from fastmaze.lengths.brute_force import brute_force
-from fastmaze.lengths.paper import SWEEPS, formula, verdict
+from fastmaze.lengths.paper import CLAIMS, SWEEPS, claim_of, formula, verdict
 from fastmaze.lengths.small_tasks import SMALL_TASKS, small_task
+from fastmaze.specs import TASKS
 
 SMALLEST: list[tuple[str, dict[str, Any]]] = [
     ("MemoryLength", dict(length=3)),
@@ -20,7 +21,7 @@ SMALLEST: list[tuple[str, dict[str, Any]]] = [
     ("RepeatFirst", dict(copies=1, suits=3)),
     ("Autoencode", dict(copies=2)),
     ("TMazeLong", dict(length=4, noise=True)),
-    ("HeavenHell", dict(size=1, episode_length=6)),
+    ("HeavenHell", dict(size=1)),
     ("BakkerTMaze", dict(length=3)),
     ("BakkerTMaze", dict(length=2, stochasticity=0.3)),
     ("MemoryCards", dict(episode_length=2)),
@@ -45,6 +46,30 @@ def test_umbrella_of_five() -> None:
     assert (report.c, report.c_sup) == (5, 5)
 
 
+@pytest.mark.parametrize("size", range(1, 6))
+def test_heaven_hell_is_tight(size: int) -> None:
+    """As published: the last cell of an arm pays whatever is done there, step 4n + 3."""
+    report = analyze("HeavenHell", size=size)
+    assert report.horizon == 4 * size + 3
+    assert report.best_return == 1
+    assert (report.c, report.c_sup) == (report.horizon, report.horizon)
+    # The turn comes 2n + 1 steps after the priest, the reward 3n + 1.
+    assert (report.l_mem, report.m_reward, report.m) == (2 * size + 2, 3 * size + 2, 3 * size + 2)
+    assert analyze("HeavenHell", size=size, episode_length=4 * size + 2).best_return == 0
+
+
+def test_a_wide_board_leaves_spare_steps() -> None:
+    narrow, wide = analyze("DelayedCatch", runs=2), analyze("DelayedCatch", runs=2, size=7)
+    assert (narrow.horizon, narrow.m, narrow.c, narrow.c_sup) == (5, 3, 5, 5)
+    assert (wide.horizon, wide.m, wide.c, wide.c_sup) == (13, 7, 8, 12)
+
+
+def test_a_key_that_cannot_wait() -> None:
+    spare, tight = analyze("KeyToDoor", distractor=3), analyze("KeyToDoor", distractor=3, explore=1)
+    assert (spare.horizon, spare.c, spare.c_sup) == (6, 1, 5)
+    assert (tight.horizon, tight.c, tight.c_sup) == (5, 5, 5)
+
+
 @pytest.mark.parametrize(
     ("name", "options", "best"),
     [
@@ -53,8 +78,7 @@ def test_umbrella_of_five() -> None:
         ("Autoencode", dict(copies=2), 1),
         ("TMazeLong", dict(length=4), 4),
         ("HeavenHell", dict(size=2), 1),
-        ("HeavenHell", dict(size=2, episode_length=10), 1),  # 4n + 2 steps are enough
-        ("HeavenHell", dict(size=2, episode_length=9), 0),  # no time to ask and to arrive
+        ("HeavenHell", dict(size=2, episode_length=10), 0),  # no time to ask and to arrive
         ("BakkerTMaze", dict(length=4), 4),
         # Uniform actions: -3/40, then (4 - 2/10)/4 at the junction or -3/40 at the start.
         ("BakkerTMaze", dict(length=1, stochasticity=1), Fraction(17, 160)),
@@ -82,7 +106,12 @@ def test_discount() -> None:
     ("name", "options", "error", "words"),
     [
         ("MemoryLength", dict(length=0), ValueError, "length"),
-        ("MemoryLength", dict(size=3), TypeError, "no option 'size' here; its options are length"),
+        (
+            "MemoryLength",
+            dict(size=3),
+            TypeError,
+            "no option 'size' in its abstract form; that one's options are length",
+        ),
         ("DelayedCatch", dict(size=4), ValueError, "size: expected an odd number, got 4"),
         ("BakkerTMaze", dict(stochasticity=1.5), ValueError, "stochasticity"),
         ("TMazeLong", dict(noise=1), TypeError, "noise"),
@@ -113,10 +142,22 @@ def test_formula(points: list[tuple[int, Any]], text: str) -> None:
     assert formula(points) == text
 
 
+def test_claims_are_those_of_the_registry() -> None:
+    for name, claim in CLAIMS.items():
+        said = TASKS[name].paper if name in TASKS else None
+        if said is not None:
+            assert (claim.l_mem, claim.m, claim.c) == (said.l_mem, said.m, said.c), name
+    visual = claim_of("PassiveVisualMatch")
+    assert visual is not None
+    assert visual.c == "≤ 18"
+    assert claim_of("TMaze") is None
+
+
 def test_verdicts() -> None:
+    assert [verdict("≤ 18", n, 40) for n in (18, 19, None)] == ["✓", "✗", "?"]
     assert [verdict("T", n, 5) for n in (5, 4, Bounds(1, 5))] == ["✓", "✗", "?"]
     assert [verdict("short", 1, 5), verdict("1", 1, 5), verdict("2", 1, 5)] == ["", "✓", "✗"]
 
 
 def test_every_small_task_is_in_the_table() -> None:
-    assert set(SMALL_TASKS) < set(SWEEPS)
+    assert set(SMALL_TASKS) < {sweep.task for sweep in SWEEPS}

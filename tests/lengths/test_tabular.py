@@ -140,17 +140,105 @@ def test_too_many_states_are_refused_with_the_figure() -> None:
         TabularPOMDP.from_step([(1, 1, "o")], step, actions=[0], horizon=40, max_states=100)
 
 
+def roots(last: int, floats: str = "simplest") -> TabularPOMDP:
+    """Two roots, one after the other and then `last`, or their sum (as a float) at once."""
+    two, three = math.sqrt(2), math.sqrt(3)
+    assert Fraction(two) + Fraction(three) != Fraction(two + three)
+    paid = {("one", 1): two, ("one", 2): three, ("one", 3): last, ("both", 1): two + three}
+
+    def step(state: str, action: str, t: int) -> list[tuple[Any, ...]]:
+        plan = action if t == 1 else state
+        return [(1, plan, "o", paid.get((plan, t), 0))]
+
+    return TabularPOMDP.from_step(
+        [(1, "start", "o")], step, actions=("one", "both"), horizon=3, floats=floats
+    )
+
+
 def test_ties_that_rounding_may_have_decided_are_refused() -> None:
-    """The square root of two twice, and once with its last bit changed: equal, or not?"""
-    root = math.sqrt(2)
-    tie = dict(start=[1], transition=[[[1], [1]]], observation=[[1]], horizon=1)
-    reward = [[root, math.nextafter(root, 2)]]
-    with pytest.raises(ValueError, match="rounding alone"):
-        analyze(TabularPOMDP.from_arrays(reward=reward, **tie))
-    assert analyze(TabularPOMDP.from_arrays(reward=reward, floats="exact", **tie)).c == 1
+    with pytest.raises(
+        ValueError, match=r"floats: at t = 1 action \d misses the best by .* rounding"
+    ):
+        analyze(roots(0))
+    assert analyze(roots(0, floats="exact")).c == 1
     # 0.1 + 0.2 is not 0.3 in floats, but it is in what they mean.
     sums = TabularPOMDP.from_arrays([1], [[[1], [1]]], [[1]], [[[0.1, 0.3]], [[0.2, 0]]], horizon=2)
     assert analyze(sums).best_return == Fraction(1, 2)
+
+
+def test_returns_that_only_rounding_tells_apart_are_refused() -> None:
+    """After two steps both have earned as much, or the last bit more?"""
+    with pytest.raises(ValueError, match="returns of some steps differ by"):
+        analyze(roots(5))
+    assert analyze(roots(5, floats="exact")).c in (2, 3)
+
+
+def two_worlds(**changes: Any) -> TabularPOMDP:
+    """Which of two worlds shows at first, and at once no longer."""
+    good = dict(
+        start=[0.5, 0.5, 0, 0],
+        transition=[[[0, 0, 1, 0]] * 2, [[0, 0, 0, 1]] * 2, [[0, 0, 1, 0]] * 2, [[0, 0, 0, 1]] * 2],
+        observation=[[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 1]],
+        reward=[[0, 0]] * 4,
+        horizon=2,
+    )
+    return TabularPOMDP.from_arrays(**{**good, **changes})
+
+
+def test_what_a_short_calculation_with_floats_means() -> None:
+    """0.1 * 3 is not 0.3, nor 1 - 0.9 0.1, but in what they mean."""
+    assert analyze(two_worlds(reward=[[0, 0], [0, 0], [0.1 * 3, 2], [0.3, 2]])).m_reward == 0
+    look = [[1, 0, 0], [0, 1, 0], [0, 0.9, 1 - 0.9], [0, 0.9, 0.1]]
+    assert analyze(two_worlds(observation=look)).m_transit == 0
+    exact = two_worlds(reward=[[0, 0], [0, 0], [0.1 * 3, 2], [0.3, 2]], floats="exact")
+    assert analyze(exact).m_reward == 2
+
+
+def test_numbers_that_only_rounding_tells_apart_are_refused() -> None:
+    pi = 1 / math.pi
+    near = math.nextafter(pi, 1)
+    look = [[1, 0, 0], [0, 1, 0], [0, pi, 1 - pi], [0, near, 1 - near]]
+    with pytest.raises(ValueError, match=f"observation: {pi} and {near} differ by no more than"):
+        two_worlds(observation=look)
+    with pytest.raises(ValueError, match=f"reward: {pi} and {near} differ"):
+        two_worlds(reward=[[pi, 0], [near, 0], [0, 0], [0, 0]])
+    with pytest.raises(ValueError, match=f"rewards: {pi} and {near} differ"):
+        TabularPOMDP.from_step(
+            [(1, "s", "o")],
+            lambda s, a, t: [(1, s, "o", pi if t == 1 else near)],
+            actions=["go"],
+            horizon=2,
+        )
+    assert two_worlds(observation=look, floats="exact").horizon == 2
+
+
+def test_a_sum_that_misses_one_by_rounding_keeps_ties_and_short_numbers() -> None:
+    row = np.array([0.1234567891, 0.1234567891, 0.3, 0.3, 0.1530864218]) + 2e-11
+    model = TabularPOMDP.from_arrays(
+        row, np.eye(5)[:, None], np.eye(5), np.zeros((5, 1)), horizon=1
+    )
+    weight = [Fraction(int(x), int(sum(model.start().weight))) for x in model.start().weight]
+    assert sum(weight) == 1
+    assert weight[0] == weight[1]
+    assert weight[2] == weight[3]
+    assert max(abs(float(x) - y) for x, y in zip(weight, row, strict=True)) < 1e-9
+    assert int(sum(model.start().weight)).bit_length() < 64
+
+
+def test_too_large_a_task_is_refused_before_it_is_built() -> None:
+    with pytest.raises(ValueError, match=r"max_states: 10,000,001 steps of 40,000,012 states"):
+        analyze("PassiveTMaze", length=10_000_000)
+    blind = TabularPOMDP.from_arrays([1], [[[1]]], [[1]], [[0]], horizon=10**9)
+    with pytest.raises(ValueError, match="1,000,000,000 steps of 1 states"):
+        analyze(blind)
+    with pytest.raises(ValueError, match="max_states: 3 steps of 2 states, 6 in all"):
+        analyze(build(), max_states=5)
+
+
+def test_a_pomdp_says_what_it_is() -> None:
+    assert repr(build()) == (
+        "<TabularPOMDP POMDP: T = 3, 2 states at first, 2 actions, 2 observations>"
+    )
 
 
 @pytest.mark.parametrize(
@@ -160,7 +248,7 @@ def test_ties_that_rounding_may_have_decided_are_refused() -> None:
         (["PassiveTMaze"], dict(length=0), ValueError, "length"),
         (["PassiveTMaze"], dict(size=3), TypeError, "no option 'size'"),
         (["PassiveTMaze"], dict(gamma=2), ValueError, "gamma"),
-        ([3], {}, TypeError, "task: expected a task's name, a TMazeSpec or a TabularPOMDP"),
+        ([3], {}, TypeError, "task: expected a task's name, its spec or a TabularPOMDP"),
         ([build()], dict(length=3), TypeError, "options are for tasks given by name"),
         ([build()], dict(gamma=0.5), TypeError, "a POMDP brings its own"),
         ([build()], dict(max_nodes=0), ValueError, "max_nodes"),
