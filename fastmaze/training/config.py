@@ -241,6 +241,9 @@ class TrainConfig:
     """Size of the embedder's initial weights, against PyTorch's default. Default: 4; lstm 64, so
     that the cue opens gates that are biased to let one part in T through (with 1, recall over 250
     steps is not found in a few hundred supervised updates, with 64 in a hundred). Paper: 1."""
+    pixel_offset: float | None = None
+    """Subtracted from pixels, 0 to 1. Default: 0.8, the floor's: what is no floor then stands out.
+    Paper: 0."""
     query_std: float | None = None
     """Standard deviation of the initial weights of attention's queries and keys. Default: 0.16:
     heads begin with likes and dislikes, and one of four is likely to hear the cue among T steps;
