@@ -19,15 +19,26 @@ from matplotlib.figure import Figure
 
 from fastmaze.training.evaluation import SOLVED
 from fastmaze.training.logging import read_log
+from fastmaze.training.run_directory import read_config
 
 KEPT = ("round", "env_steps", "updates", "seconds", "eval_episodes", "eval_success",
-        "eval_junction", "eval_recall")  # fmt: skip
+        "eval_return", "eval_junction", "eval_recall", "eval_key_taken")  # fmt: skip
 """Entries of an evaluation's line that are kept."""
+
+
+WHICH = ("task", "length", "algorithm", "model", "seed", "num_threads")
+"""What tells runs apart."""
+
+
+def panel_of(run: dict[str, Any]) -> tuple[str, ...]:
+    """What one panel of the picture shows."""
+    learner = run["model"] if run["algorithm"] == "ddqn" else f"{run['algorithm']} {run['model']}"
+    return run["task"], learner
 
 
 def read_run(run_dir: Path) -> dict[str, Any]:
     """What a run was, and its evaluations."""
-    config = json.loads((run_dir / "config.json").read_text())
+    config = read_config(run_dir)
     lines = read_log(run_dir)
     evaluations = [
         {name: line[name] for name in KEPT if name in line}
@@ -35,7 +46,8 @@ def read_run(run_dir: Path) -> dict[str, Any]:
         if "eval_success" in line
     ]
     return {
-        **{name: config[name] for name in ("task", "length", "model", "seed", "num_threads")},
+        **{name: getattr(config, name) for name in WHICH},
+        "chance": config.spec.chance,
         "last": {name: lines[-1][name] for name in ("env_steps", "updates", "seconds")},
         "evaluations": evaluations,
     }
@@ -53,7 +65,7 @@ def row(run: dict[str, Any]) -> str:
     )
     cells = [
         f"`{run['task']}(length={run['length']})`",
-        run["model"],
+        panel_of(run)[1],
         str(run["seed"]),
         str(run["num_threads"] or "all"),
         f"{first['updates']:,}" if first else "-",
@@ -68,14 +80,16 @@ def row(run: dict[str, Any]) -> str:
 
 def draw(runs: list[dict[str, Any]], path: Path) -> None:
     """Success over updates, a panel for each task and model, a colour for each length."""
-    panels = list(dict.fromkeys((run["task"], run["model"]) for run in runs))
+    panels = list(dict.fromkeys(map(panel_of, runs)))
     figure = Figure(figsize=(4.6 * len(panels), 3.4), dpi=130, layout="constrained")
     for place, panel in enumerate(panels, start=1):
         axes = figure.add_subplot(1, len(panels), place)
-        lengths = sorted({run["length"] for run in runs if (run["task"], run["model"]) == panel})
+        lengths = sorted({run["length"] for run in runs if panel_of(run) == panel})
         for run in runs:
-            if (run["task"], run["model"]) != panel:
+            if panel_of(run) != panel:
                 continue
+            if run["chance"] is not None:
+                axes.axhline(run["chance"], color="0.7", linestyle=":", linewidth=1.0)
             which = lengths.index(run["length"])
             axes.plot(
                 [e["updates"] for e in run["evaluations"]],
@@ -99,7 +113,7 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path, help="path without its suffix")
     options = parser.parse_args()
     runs = [read_run(path) for path in options.runs]
-    runs.sort(key=lambda run: (run["task"], run["model"], run["length"], run["seed"]))
+    runs.sort(key=lambda run: (*panel_of(run), run["length"], run["seed"]))
     options.out.with_suffix(".json").write_text(json.dumps(runs) + "\n")
     draw(runs, options.out.with_suffix(".png"))
     heads = ["task", "model", "seed", "threads", "updates until solved", "env steps", "seconds",

@@ -91,7 +91,7 @@ def test_help_of_each_command(
         (["play", "TMazes"], "TMaze"),
         (["play", "PassiveTMaze", "--length", "0"], "length"),
         (["play", "KeyToDoor"], "play supports ('PassiveTMaze', 'ActiveTMaze', 'TMaze')"),
-        (["train", "--task", "KeyToDoor"], "the trainer supports ('PassiveTMaze', 'ActiveTMaze'"),
+        (["train", "--task", "KeyToDoor", "--backend", "numba"], "KeyToDoor has ('native', "),
         (["play", "TMaze", "--task-options", "penalty", "1"], "penalty"),
         (["play", "--run", "{tmp}/none"], "none"),
         (["play", "--run", "{tmp}", "--fps", "-1"], "fps"),

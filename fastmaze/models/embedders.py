@@ -15,7 +15,7 @@ class StepEmbedder(nn.Module):
         obs_dim: entries of an observation.
         num_actions: A, actions there are.
         obs_width: width of the observation's part.
-        action_width: width of the previous action's part.
+        action_width: width of the previous action's part; 0 to leave it out.
         scale: of the initial weights, against PyTorch's default. What a step is stays clear beside
             what attention adds to it when this is larger.
     """
@@ -32,7 +32,7 @@ class StepEmbedder(nn.Module):
         self.output_dim = obs_width + action_width
         self.num_actions = num_actions
         self.obs = nn.Linear(obs_dim, obs_width)
-        self.action = nn.Linear(num_actions, action_width)
+        self.action = nn.Linear(num_actions, action_width) if action_width else None
         with torch.no_grad():
             for parameter in self.parameters():
                 parameter.mul_(scale)
@@ -48,8 +48,10 @@ class StepEmbedder(nn.Module):
         Returns:
             float32 [..., E], E = obs_width + action_width.
         """
-        action = embed_action(self.action, prev_action)
-        return torch.relu(torch.cat([self.obs(obs), action], dim=-1))
+        parts = [self.obs(obs)]
+        if self.action is not None:
+            parts.append(embed_action(self.action, prev_action))
+        return torch.relu(torch.cat(parts, dim=-1))
 
 
 def embed_action(layer: nn.Linear, action: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ class PixelEmbedder(nn.Module):
     """Embeds a small image by two convolutions and a linear layer (Ni et al. 2023, appendix).
 
     ```
-    uint8 [3, 5, 5] / 255 ─ conv 2×2, ReLU ─ [8, 4, 4] ─ conv 2×2, ReLU ─ [16, 3, 3] ─ linear ─ [E]
+    uint8 [3, 5, 5] / 255 - offset ─ 2×2, ReLU ─ [8, 4, 4] ─ 2×2, ReLU ─ [16, 3, 3] ─ linear ─ [E]
     ```
 
     Args:
@@ -31,6 +31,8 @@ class PixelEmbedder(nn.Module):
         action_width: width of the previous action's part, a linear layer and a ReLU; 0 to leave
             it out, as the published code does.
         scale: of the initial weights that make the output, against PyTorch's default.
+        offset: subtracted from pixels of 0 to 1: that of the floor lets the few that are no floor
+            stand out.
     """
 
     def __init__(
@@ -40,9 +42,10 @@ class PixelEmbedder(nn.Module):
         obs_width: int,
         action_width: int,
         scale: float = 1.0,
+        offset: float = 0.0,
     ) -> None:
         super().__init__()
-        self.obs_shape, self.num_actions = obs_shape, num_actions
+        self.obs_shape, self.num_actions, self.offset = obs_shape, num_actions, offset
         self.output_dim = obs_width + action_width
         channels, rows, columns = obs_shape
         layers: list[nn.Module] = []
@@ -69,6 +72,8 @@ class PixelEmbedder(nn.Module):
             float32 [..., E], E = obs_width + action_width.
         """
         images = obs.reshape(-1, *self.obs_shape).to(self.obs.weight.dtype) / 255
+        if self.offset:
+            images = images - self.offset
         seen: Tensor = self.obs(self.convolutions(images).flatten(1))  # [B * T, obs_width]
         seen = seen.view(*prev_action.shape, -1)
         if self.action is None:

@@ -57,7 +57,8 @@ class TrainConfig:
     """Memory model: gpt (transformer) or lstm."""
     preset: PresetName = "default"
     """Who decides what is left open below: default (what learned fastest) or paper (what Ni et
-    al. 2023 published)."""
+    al. 2023 published). Values named below are those for T-Mazes; the pixel worlds have some of
+    their own (fastmaze/training/presets_pixels.py), and a run's config.json has all that hold."""
     seed: int = 0
     """Seed of everything random. Same seed, same configuration: the same run, on a CPU."""
 
@@ -169,16 +170,17 @@ class TrainConfig:
     steps later.
     Paper: 0.99."""
     trace: float | None = None
-    """Lambda of Watkins' Q(lambda): how far returns are followed before bootstrapping. Default:
-    0 (one step) where `discount` is 0, and 1 where that is 1. Paper: 0."""
+    """How far returns are followed before bootstrapping: lambda of Watkins' Q(lambda) (ddqn) or,
+    uncorrected for what the policy would do now, of Peng's (sac-discrete). Default: 0 (one step)
+    where `discount` is 0, and 1 where that is 1. Paper: 0."""
     n_step: int | None = None
     """Rewards summed before bootstrapping, for `trace` 0. Both: 1."""
     reward_scale: float | None = None
     """Rewards are multiplied by this for learning. Default: L, so that a step's penalty is 1 at any
     length (1 / penalty if that is another than the paper's). Paper: 1."""
     temperature: float | None = None
-    """What a nat of the policy's entropy is worth (sac-discrete), in rewards for learning. Both:
-    0.1."""
+    """What a nat of the policy's entropy is worth (sac-discrete), in rewards for learning. Default:
+    0.1; on pixels 0.05 where credit is long, as with 0.1 the key was found later. Paper: 0.1."""
     value_scale: ValueScale | None = None
     """What the networks predict: linear (returns) or symlog (their signed logarithm). Default:
     symlog: a goal worth T penalties is then worth log T of them, and drowns none. Paper: linear."""
@@ -231,7 +233,8 @@ class TrainConfig:
     obs_width: int | None = None
     """Width of the embedded observation. Default: 64. Paper: 64, lstm 32."""
     action_width: int | None = None
-    """Width of the embedded previous action. Default: 64. Paper: 64, lstm 16."""
+    """Width of the embedded previous action, 0 to leave it out. Default: 64; 0 on pixels, as the
+    paper there. Paper: 64, lstm 16."""
     head_widths: tuple[int, ...] | None = None
     """Hidden widths of the head that makes action values. Both: 256 256."""
     positions: Positions | None = None
@@ -241,6 +244,9 @@ class TrainConfig:
     """Size of the embedder's initial weights, against PyTorch's default. Default: 4; lstm 64, so
     that the cue opens gates that are biased to let one part in T through (with 1, recall over 250
     steps is not found in a few hundred supervised updates, with 64 in a hundred). Paper: 1."""
+    pixel_offset: float | None = None
+    """Subtracted from pixels, 0 to 1. Default: 0.8, the floor's: what is no floor then stands out.
+    Paper: 0."""
     query_std: float | None = None
     """Standard deviation of the initial weights of attention's queries and keys. Default: 0.16:
     heads begin with likes and dislikes, and one of four is likely to hear the cue among T steps;

@@ -48,6 +48,7 @@ def check_hyperparameters(hyper: Hyperparameters) -> None:
         ("query_std", 0.0, math.inf),
         ("embedding_scale", 0.0, math.inf),
         ("edge_share", 0.0, 0.5),
+        ("pixel_offset", 0.0, 1.0),
         ("temperature", 0.0, math.inf),
         ("grad_clip", 0.0, math.inf),
         ("learning_rate", 0.0, math.inf),

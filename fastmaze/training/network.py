@@ -25,7 +25,7 @@ def build_network(config: TrainConfig, *, recompute: bool = False) -> QNetwork:
     embedder: StepEmbedder | PixelEmbedder
     how = (spec.num_actions, hyper.obs_width, hyper.action_width, hyper.embedding_scale)
     if len(spec.obs_shape) == 3:
-        embedder = PixelEmbedder(spec.obs_shape, *how)
+        embedder = PixelEmbedder(spec.obs_shape, *how, offset=hyper.pixel_offset)
     else:
         embedder = StepEmbedder(spec.obs_shape[0], *how)
     encoder: SequenceEncoder

@@ -36,6 +36,7 @@ class Hyperparameters:
     head_widths: tuple[int, ...]
     positions: Positions
     embedding_scale: float
+    pixel_offset: float
     query_std: float
     attention_std: float
     lstm_init: LSTMInit
@@ -98,6 +99,7 @@ def default(spec: TaskSpec, model: ModelName, algorithm: AlgorithmName = "ddqn")
         head_widths=(256, 256),
         positions="none",
         embedding_scale=4.0 if model == "gpt" else 64.0,
+        pixel_offset=0.8,
         query_std=0.16,
         attention_std=0.08,
         lstm_init="chrono",
@@ -182,6 +184,7 @@ def _paper(fetch: bool, spec: TaskSpec, model: ModelName) -> Hyperparameters:
         head_widths=(256, 256),
         positions="sinusoidal",
         embedding_scale=1.0,
+        pixel_offset=0.0,
         query_std=0.02,
         attention_std=0.02,
         lstm_init="orthogonal",

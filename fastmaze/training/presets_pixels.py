@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
-from fastmaze.specs.pixel_worlds import PixelWorldSpec
+from fastmaze.specs.pixel_worlds import PixelWorldSpec, VisualMatchSpec
 
 Changes = dict[str, Any]
 """Names of `Hyperparameters` to their values."""
 
 
 def default_changes(spec: PixelWorldSpec, model: str, algorithm: str) -> Changes:
-    """What learned fastest on two CPU cores, against what `default` says of any task."""
-    changes: Changes = {
+    """What learned fastest on two CPU cores, against what `default` says of any task.
+
+    Where the colour is in view at the start, memory is needed but no long credit, and a short
+    horizon keeps the apples' noise out; elsewhere the first phase earns what the last one pays.
+    """
+    far = not (isinstance(spec, VisualMatchSpec) and spec.passive)
+    rounds = math.ceil(600 * max(1.0, math.sqrt(spec.episode_length / 51)))
+    sampled = algorithm == "sac-discrete"
+    return {
+        "width": 64,
         "obs_width": 64,
-        "action_width": 64,
-        "embedding_scale": 1.0,
+        "action_width": 0,
+        "head_widths": (128, 128),
+        "embedding_scale": 1.0 if model == "gpt" else 16.0,
+        "discount": 0.98 if far else 0.9,
+        "trace": 0.9 if far else 0.7,
+        "temperature": 0.05 if far else 0.1,
         "value_scale": "linear",
         "edge_share": 0.0,
-        "discount": 0.98,
-        "trace": 0.9,
+        "learning_rate": 2e-3,
+        "num_episodes": 32 * rounds,
+        "eval_every": 4 * 32,
+        "epsilon": 0.0 if sampled else 0.2,
+        "first_step_epsilon": 0.0,
+        "last_step_epsilon": 0.0,
     }
-    if algorithm == "sac-discrete":
-        changes |= {"epsilon": 0.0, "first_step_epsilon": 0.0, "last_step_epsilon": 0.0}
-    return changes
 
 
 _PAPER_EPISODES: Final[Mapping[bool, Mapping[int, int]]] = {

@@ -75,7 +75,7 @@ class Case:
         agent = DDQN(DISCOUNT, reward_scale=SCALE, **options)
         out = agent.loss(lambda *_: q, lambda *_: self.q_target.double(), batch)
         (grad,) = torch.autograd.grad(out.loss, q)
-        return tuple(out), grad
+        return (out.loss, out.q_mean, out.target_mean), grad
 
 
 def assert_same(

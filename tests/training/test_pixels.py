@@ -43,10 +43,14 @@ CASES: dict[str, dict[str, Any]] = {
         "preset": "paper",
         "num_heads": 2,
         "num_envs": 1,
-        "num_episodes": 20,
+        "num_episodes": 6,
     },
     "ddqn on pixels": {"task": "ActiveVisualMatch"},
-    "ddqn on another task": {"task": "MemoryLength", "task_options": {"bits": 2}},
+    "ddqn on another task": {
+        "task": "MemoryLength",
+        "task_options": {"bits": 2},
+        "action_width": 0,
+    },
     "sac on a maze": {"algorithm": "sac-discrete"},
 }
 
@@ -56,10 +60,10 @@ def test_a_crashed_run_resumes_bit_for_bit(
     tiny: Make, monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
     """Actions that a policy drew included."""
-    changes = CASES[case]
+    changes = {"num_episodes": 24, "num_envs": 4, **CASES[case]}
     whole = train(tiny("whole", **changes), progress=False)
     with monkeypatch.context() as patch:
-        crash_in_round(patch, 7)
+        crash_in_round(patch, 4)
         with pytest.raises(Crash):
             train(tiny("crashed", **changes), progress=False)
     crashed = tiny("crashed").directory
