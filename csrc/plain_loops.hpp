@@ -83,7 +83,9 @@ class PlainLoops final : public PlainCore {
     bool is_context(const uint8_t* context) const override { return task_.is_context(context); }
 
     bool possible(const PlainLanes& lanes, int64_t i) const override {
-        return task_.possible(env_of(lanes, i), load(lanes, i));
+        Env env = env_of(lanes, i);
+        env.over = lanes.over[i] != 0;
+        return task_.possible(env, load(lanes, i));
     }
 
     bool narrow(Actions actions, int64_t offset, uint8_t* bytes, int64_t n) const override {
@@ -223,8 +225,28 @@ class PlainLoops final : public PlainCore {
         return finished;
     }
 
-    // Moves and observes n envs from `first` on; returns whether an episode ended.
-    bool move_run(const PlainLanes& lanes, const uint8_t* __restrict actions,
+    // Random words of a block of envs, those of an env at the same place of each row.
+    struct Moments {
+        uint32_t word[kMomentDraws > 0 ? kMomentDraws : 1][kMomentDraws > 0 ? kBlock : 1];
+    };
+
+    // The random words of the moments that n envs are about to reach.
+    static void draw_moments(const uint64_t* __restrict key, const uint32_t* __restrict index,
+                             const uint32_t* __restrict episode, const int32_t* __restrict t,
+                             int64_t n, Moments& moments) {
+        FASTMAZE_INDEPENDENT
+        for (int64_t i = 0; i < n; ++i) {
+            const uint32_t now = static_cast<uint32_t>(t[i]) + 1;
+            const PhiloxCounter words =
+                philox4x32({{index[i], episode[i], now, 1}}, static_cast<uint32_t>(key[i]),
+                           static_cast<uint32_t>(key[i] >> 32));
+            for (int j = 0; j < kMomentDraws; ++j) moments.word[j][i] = words.word[j];
+        }
+    }
+
+    // Moves and observes n envs from `first` on; returns whether an episode ended. All that it calls
+    // is inlined, or no loop could become vector code.
+    [[gnu::flatten]] bool move_run(const PlainLanes& lanes, const uint8_t* __restrict actions,
                   const StepOutputs& out, int64_t at, int64_t first, int64_t n) const {
         // Local copies tell the compiler that no byte written below changes them; a task of many
         // tables is not copied.
@@ -241,16 +263,8 @@ class PlainLoops final : public PlainCore {
         const int64_t obs_size = task.obs_size();
         Obs* __restrict obs = row(out.obs, at);
 
-        uint32_t moment[kMomentDraws > 0 ? kMomentDraws : 1][kMomentDraws > 0 ? kBlock : 1];
-        if constexpr (kMomentDraws > 0) {
-            FASTMAZE_INDEPENDENT
-            for (int64_t i = 0; i < n; ++i) {
-                const Env env{key[i], index[i], episode[i], 0, 0, {}};
-                const PhiloxCounter words =
-                    random_block(env, static_cast<uint32_t>(t[i]) + 1, 1);
-                for (int j = 0; j < kMomentDraws; ++j) moment[j][i] = words.word[j];
-            }
-        }
+        Moments moments;
+        if constexpr (kMomentDraws > 0) draw_moments(key, index, episode, t, n, moments);
 
         uint32_t* words[kMembers > 0 ? kMembers : 1];
         for (int k = 0; k < kMembers; ++k) words[k] = member(lanes, k) + first;
@@ -259,7 +273,7 @@ class PlainLoops final : public PlainCore {
         FASTMAZE_INDEPENDENT
         for (int64_t i = 0; i < n; ++i) {
             Env env{key[i], index[i], episode[i], start[i], t[i] + 1, {}};
-            for (int j = 0; j < kMomentDraws; ++j) env.moment[j] = moment[j][i];
+            for (int j = 0; j < kMomentDraws; ++j) env.moment[j] = moments.word[j][i];
             const auto advance = [&](State& state) {
                 const Move move = task.step(env, actions[i], state);
                 task.observe(env, state, obs + i * obs_size);

@@ -39,6 +39,7 @@ struct Env {
     uint32_t index, episode;
     int32_t start, t;
     uint32_t moment[4];  // random words of this episode and t, as many as kMomentDraws
+    bool over = false;   // for `possible`: whether the episode has ended
 
     // Random number j of this moment, scaled to 0 ... n - 1.
     uint32_t below(int j, uint32_t n) const {

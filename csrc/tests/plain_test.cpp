@@ -38,6 +38,17 @@ Options random_options(const std::string& task) {
                         {"apple_reward", 0.25},
                         {"final_reward", 5}});
     }
+    if (task == "UmbrellaLength") {
+        return Options({{"length", any(1, 20)}, {"distractors", any(0, 1) ? 20 : any(0, 127)}});
+    }
+    if (task == "RepeatFirst" || task == "Autoencode") return Options({{"decks", any(1, 3)}});
+    if (task == "CorridorMaze") {
+        return Options({{"length", any(1, 5)},
+                        {"chances", any(0, 1) * any(0, 1 << 30)},
+                        {"one_hot", any(0, 1)},
+                        {"episode_length", any(1, 30)}});
+    }
+    if (task == "TMazeLong") return Options({{"length", any(1, 20)}, {"noise", any(0, 1)}});
     std::fprintf(stderr, "%s: no options in plain_test.cpp\n", task.c_str());
     std::exit(1);
 }

@@ -42,11 +42,13 @@ LOOPS = [
     Loop("tmaze_kernels.cpp", "tmaze_kernels.cpp", "step",
          {"baseline": 15, "avx2": 18, "avx512": 18}),
     Loop("tmaze_kernels.cpp", "tmaze_kernels.cpp", "draw_goals", dict.fromkeys(ISAS, 1)),
-    # For every class of plain_tasks.cpp with kMembers that can be vector code.
+    # Memory Length as usual, Repeat First, 4 corridor mazes (2 show three bits), 2 of T-Maze Long.
     Loop("plain_tasks.cpp", "plain_loops.hpp", "move_run",
-         {"baseline": 0, "avx2": 1, "avx512": 1}),
+         {"baseline": 4, "avx2": 8, "avx512": 8}),
+    # For every class with kMomentDraws.
+    Loop("plain_tasks.cpp", "plain_loops.hpp", "draw_moments", dict.fromkeys(ISAS, 7)),
     # For each of 3 action types of every class.
-    Loop("plain_tasks.cpp", "plain_loops.hpp", "narrow_from", dict.fromkeys(ISAS, 9)),
+    Loop("plain_tasks.cpp", "plain_loops.hpp", "narrow_from", dict.fromkeys(ISAS, 39)),
 ]  # fmt: skip
 
 
@@ -98,7 +100,9 @@ def loop_line(loop: Loop) -> int:
     """Line of the last loop over envs or actions in a function."""
     lines = (CSRC / loop.file).read_text().splitlines()
     start = next(
-        i for i, line in enumerate(lines) if re.match(rf"\s*(?!return)\w+ {loop.function}\(", line)
+        i
+        for i, line in enumerate(lines)
+        if re.match(rf"\s*(\[\[\S+\]\] |static )*(?!return)\w+ {loop.function}\(", line)
     )
     indent = len(lines[start]) - len(lines[start].lstrip())
     end = next(i for i in range(start, len(lines)) if lines[i] == " " * indent + "}")
