@@ -122,8 +122,8 @@ def _check_stochasticity(value: Any) -> float:
 
 def _recommended_steps(length: Any, stochasticity: Any) -> int:
     """T as Lambrechts' code recommends it: its explorer drifts to the right by a third."""
-    length = check_integer("length", length, 1, MAX_LENGTH // 3)
-    steps = math.ceil(length / ((1.0 - _check_stochasticity(stochasticity)) * (1 / 2 - 1 / 6)))
+    cells = check_integer("length", length, 1, MAX_LENGTH // 3)
+    steps = math.ceil(cells / ((1.0 - _check_stochasticity(stochasticity)) * (1 / 2 - 1 / 6)))
     if steps > MAX_LENGTH:
         raise ValueError(
             f"stochasticity: expected one that leaves at most {MAX_LENGTH} steps, or else an "
