@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(wildcard csrc/*.hpp csrc/*.cpp)
 
-.PHONY: demo test lint types benchmarks sanitize wheel clean
+.PHONY: demo test packages lint types benchmarks sanitize wheel clean
 
 # Train a transformer on a real Passive T-Maze until it solves it.
 demo: $(VENV)/.installed
@@ -13,6 +13,13 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+
+# The packages that some tasks are from, replayed beside ours in an environment of their own.
+packages:
+	test -x $(VENV)-packages/bin/python || $(PYTHON) -m venv $(VENV)-packages
+	$(VENV)-packages/bin/python -m pip install --disable-pip-version-check \
+	  -Cbuild-dir=build/packages -e . pytest hypothesis pytest-benchmark -r tests/packages/requirements.txt
+	$(VENV)-packages/bin/python -m pytest tests/packages
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

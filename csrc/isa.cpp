@@ -1,33 +1,60 @@
 // Picks the hot loops for the machine that the program runs on.
+#include "isa.hpp"
+
 #include <cstring>
 
-#include "tmaze_kernels.hpp"
-
 namespace fastmaze {
+namespace {
+
+struct Isa {
+    const char* name;
+    bool (*here)();
+    const Kernels& (*kernels)();
+    const PlainTasks& (*plain_tasks)();
+};
 
 #ifdef FASTMAZE_MULTIARCH
 // The features of x86-64-v3 and x86-64-v4 that tell their processors apart: every one that has
 // these has the rest (LZCNT, MOVBE, F16C, POPCNT) too.
-static bool has_avx2() {
+bool has_avx2() {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
            __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
 }
 
-static bool has_avx512() {
+bool has_avx512() {
     return has_avx2() && __builtin_cpu_supports("avx512f") &&
            __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
 #endif
 
-const Kernels* find_kernels(const char* isa) {
-    const bool any = std::strcmp(isa, "auto") == 0;
+// The best one first.
+const Isa kIsas[] = {
 #ifdef FASTMAZE_MULTIARCH
-    if ((any || std::strcmp(isa, "avx512") == 0) && has_avx512()) return &isa_avx512::kernels();
-    if ((any || std::strcmp(isa, "avx2") == 0) && has_avx2()) return &isa_avx2::kernels();
+    {"avx512", has_avx512, isa_avx512::kernels, isa_avx512::plain_tasks},
+    {"avx2", has_avx2, isa_avx2::kernels, isa_avx2::plain_tasks},
 #endif
-    if (any || std::strcmp(isa, "baseline") == 0) return &isa_baseline::kernels();
+    {"baseline", [] { return true; }, isa_baseline::kernels, isa_baseline::plain_tasks},
+};
+
+const Isa* find(const char* name) {
+    const bool any = std::strcmp(name, "auto") == 0;
+    for (const Isa& isa : kIsas) {
+        if ((any || std::strcmp(name, isa.name) == 0) && isa.here()) return &isa;
+    }
     return nullptr;
+}
+
+}  // namespace
+
+const Kernels* find_kernels(const char* isa) {
+    const Isa* found = find(isa);
+    return found == nullptr ? nullptr : &found->kernels();
+}
+
+const PlainTasks* find_plain_tasks(const char* isa) {
+    const Isa* found = find(isa);
+    return found == nullptr ? nullptr : &found->plain_tasks();
 }
 
 }  // namespace fastmaze

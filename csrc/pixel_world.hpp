@@ -1,32 +1,24 @@
 // The pixel grid-worlds: Key-to-Door, Passive and Active Visual Match, one class for all of them.
 // The rules in readable form are in fastmaze/reference/pixel_world.py.
-//
-// Nothing is searched for while it runs: tables made once say where each action leads from each
-// cell of each room, and how each room looks from there; a step adds what can change.
+// What never changes is in the tables of pixel_rooms.hpp; a step adds what can change.
 #pragma once
 
-#include <array>
 #include <bit>
 #include <cstdint>
 #include <cstring>
 #include <utility>
 
+#include "pixel_rooms.hpp"
 #include "plain_task.hpp"
 
-namespace fastmaze {
+namespace fastmaze::FASTMAZE_NAMESPACE {
 
-class PixelWorld {
+class PixelWorld : PixelRooms {
   public:
     using Obs = uint8_t;
     static constexpr int64_t kContextBytes = 9;
     static constexpr bool kEndsEarly = false;
 
-    static constexpr int kRows = 7, kColumns = 11, kCells = kRows * kColumns;
-    static constexpr int kApples = 22;     // cells that may hold an apple
-    static constexpr int kLanes = 24;      // the same, in whole vectors
-    static constexpr int32_t kNever = 0x7FFFFFFF;
-
-    enum Kind { kKeyToDoor, kLargeKeyToDoor, kPassiveMatch, kActiveMatch };
     enum Flag : uint8_t {
         kTaken = 1,      // the key was picked up
         kIndicated = 2,  // ... by the last step
@@ -49,7 +41,7 @@ class PixelWorld {
     };
 
     explicit PixelWorld(const Options& options)
-        : kind_(static_cast<Kind>(options.integer("kind", 0, 3))),
+        : PixelRooms(static_cast<Kind>(options.integer("kind", 0, 3))),
           explore_(options.integer("explore_frames", 1, kLongestEpisode)),
           distractor_(options.integer("length", 1, kLongestEpisode)),
           length_(explore_ + distractor_ + options.integer("reward_frames", 1, kLongestEpisode)),
@@ -60,9 +52,11 @@ class PixelWorld {
           final_reward_(options.number("final_reward")) {
         if (int64_t{explore_} + distractor_ + options.integer("reward_frames", 1, kLongestEpisode) >
             kLongestEpisode) {
-            throw std::invalid_argument("length: the three phases together are too long");
+            Options::refuse("length: the three phases together are too long");
         }
-        build_rooms();
+        first_frame_[kExplore] = 0;
+        first_frame_[kDistractor] = explore_;
+        first_frame_[kReward] = explore_ + distractor_;
     }
 
     int32_t length() const { return length_; }
@@ -180,64 +174,6 @@ class PixelWorld {
     }
 
   private:
-    enum Phase { kExplore, kDistractor, kReward };
-    using Colour = std::array<uint8_t, 3>;
-    using Grid = const char*;
-
-    // Some cells, for the draws and for the checks of what comes from outside.
-    struct Cells {
-        uint8_t cell[kCells];
-        int count = 0;
-        void add(int value) { cell[count++] = static_cast<uint8_t>(value); }
-        bool holds(int value) const {
-            for (int i = 0; i < count; ++i) {
-                if (cell[i] == value) return true;
-            }
-            return false;
-        }
-    };
-
-    struct Room {
-        uint8_t next[kCells][4];       // where an action leads; doors count as floor
-        uint8_t image[kCells][3][32];  // what is always there, from each cell; 25 of 32 are used
-        bool inside[kCells];           // no wall
-    };
-
-    static constexpr Colour kGrey{204, 204, 204}, kWall{25, 25, 25}, kPlayer{228, 148, 109};
-    static constexpr Colour kKey{159, 81, 44}, kDoor{134, 206, 235}, kApple{140, 178, 0};
-    static constexpr Colour kWhite{255, 255, 255};
-    static constexpr Colour kPrimary[3] = {{255, 0, 0}, {0, 255, 0}, {0, 0, 255}};
-    static constexpr uint8_t kOrders[6][3] = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2},
-                                              {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
-    static constexpr int kIndicatorCell = 5;
-    static constexpr int kObjectCells[3] = {1 * kColumns + 2, 1 * kColumns + 5, 1 * kColumns + 8};
-    static constexpr int kDistractorStart = 5 * kColumns + 5;
-
-    // Patterns as in fastmaze/specs/pixel_worlds.py, without what is painted on top.
-    static constexpr Grid kKeyRoom =
-        "  #######  " "  #kkkkk#  " "  #kkkkk#  " "  ##   ##  "
-        "  #+++++#  " "  #+++++#  " "  #######  ";
-    static constexpr Grid kCell =
-        "           " "    ppp    " "    p+p    " "    ppp    "
-        "           " "           " "           ";
-    static constexpr Grid kColouredRoom =
-        "  ppppppp  " "  p     p  " "  p     p  " "  pp   pp  "
-        "  p+++++p  " "  p+++++p  " "  ppppppp  ";
-    static constexpr Grid kOrchard =
-        "###########" "#a a a a a#" "# a a a a #" "#a a a a a#"
-        "# a a a a #" "#a a + a a#" "###########";
-    static constexpr Grid kDoorRoom =
-        "           " "   ##d##   " "   #   #   " "   # + #   "
-        "   #   #   " "   #####   " "           ";
-    static constexpr Grid kLargeDoorRoom =
-        "  #######  " "  #+++++#  " "  #+++++#  " "  ##   ##  "
-        "  #ddddd#  " "  #ddddd#  " "  #######  ";
-    static constexpr Grid kMatchRoom =
-        "###########" "#         #" "#         #" "#         #"
-        "####   ####" "   # + #   " "   #####   ";
-
-    bool is_match() const { return kind_ >= kPassiveMatch; }
-
     Phase phase_of(int32_t t) const {
         return static_cast<Phase>((t >= explore_) + (t >= explore_ + distractor_));
     }
@@ -351,115 +287,16 @@ class PixelWorld {
         }
     }
 
-    void build_rooms() {
-        const Grid explore = kind_ == kPassiveMatch  ? kCell
-                             : kind_ == kActiveMatch ? kColouredRoom
-                                                     : kKeyRoom;
-        const Grid reward = is_match()                  ? kMatchRoom
-                            : kind_ == kLargeKeyToDoor ? kLargeDoorRoom
-                                                       : kDoorRoom;
-        first_frame_[kExplore] = 0;
-        first_frame_[kDistractor] = explore_;
-        first_frame_[kReward] = explore_ + distractor_;
-        for (int cell = 0; cell < kCells; ++cell) {
-            if (explore[cell] == (is_match() ? 'p' : 'k')) objects_.add(cell);
-            if (explore[cell] == '+') starts_.add(cell);
-            if (reward[cell] == '+') reward_starts_.add(cell);
-            if (!is_match() && reward[cell] == 'd') goals_.add(cell);
-        }
-        for (int i = 0; is_match() && i < 3; ++i) goals_.add(i);
-        for (int from = 0; from < kCells; ++from) {
-            for (int cell = 0; cell < kCells; ++cell) {
-                const int down = cell / kColumns - from / kColumns + 2;
-                const int right = cell % kColumns - from % kColumns + 2;
-                const bool in_view = down >= 0 && down < 5 && right >= 0 && right < 5;
-                crop_[from][cell] = static_cast<uint8_t>(in_view ? 5 * down + right : 25);
-            }
-        }
-        build_room(explore, rooms_[kExplore]);
-        build_room(kOrchard, rooms_[kDistractor]);
-        build_room(reward, rooms_[kReward]);
-        build_apples();
-    }
-
-    void build_room(Grid grid, Room& room) {
-        constexpr int kDown[4] = {-1, 1, 0, 0}, kRight[4] = {0, 0, -1, 1};
-        const auto is_wall = [&](int cell) { return grid[cell] == '#' || grid[cell] == 'p'; };
-        for (int cell = 0; cell < kCells; ++cell) {
-            room.inside[cell] = !is_wall(cell);
-            for (int action = 0; action < 4; ++action) {
-                const int row = cell / kColumns + kDown[action];
-                const int column = cell % kColumns + kRight[action];
-                const bool outside = row < 0 || row >= kRows || column < 0 || column >= kColumns;
-                const int target = row * kColumns + column;
-                room.next[cell][action] =
-                    static_cast<uint8_t>(outside || is_wall(target) ? cell : target);
-            }
-            for (int c = 0; c < 3; ++c) {
-                const auto channel = static_cast<size_t>(c);
-                std::memset(room.image[cell][c], kGrey[channel], 32);
-                for (int other = 0; other < kCells; ++other) {
-                    const int at = crop_[cell][other];
-                    if (at < 25 && is_wall(other)) room.image[cell][c][at] = kWall[channel];
-                }
-                room.image[cell][c][12] = kPlayer[channel];
-            }
-        }
-    }
-
-    void build_apples() {
-        int next = 0;
-        for (uint8_t& apple : apple_at_) apple = kLanes - 1;
-        for (int row = 0; row < kRows; ++row) {
-            AppleRow& apples = apple_rows_[row + 2];
-            Cells columns;
-            apples.first = next;
-            for (int column = 0; column < kColumns; ++column) {
-                if (kOrchard[row * kColumns + column] != 'a') continue;
-                apple_at_[row * kColumns + column] = static_cast<uint8_t>(next++);
-                columns.add(column);
-            }
-            apples.bits = (1u << columns.count) - 1;
-            // Rows 1 and 3 are alike, and so are rows 2 and 4.
-            apples.kind = row < 1 || row > 5 ? 0 : row < 3 ? row : row < 5 ? row - 2 : 3;
-            for (int player = 0; player < kColumns; ++player) {
-                for (uint32_t pattern = 0; pattern <= apples.bits; ++pattern) {
-                    uint64_t& spread = spread_[apples.kind][player][pattern];
-                    spread = 0;
-                    for (int i = 0; i < columns.count; ++i) {
-                        const int at = columns.cell[i] - player + 2;
-                        if ((pattern >> i & 1) && at >= 0 && at < 5) {
-                            spread |= uint64_t{0xFF} << 8 * at;
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    // One row of apple cells: which bits of the 22 are its own, and where they stand.
-    struct AppleRow {
-        int kind = 0, first = 0;
-        uint32_t bits = 0;
-    };
-
     // 1 << i, which SSE2 cannot compute for a vector of i.
     static constexpr uint32_t kBit[kLanes] = {
         1u << 0,  1u << 1,  1u << 2,  1u << 3,  1u << 4,  1u << 5,  1u << 6,  1u << 7,
         1u << 8,  1u << 9,  1u << 10, 1u << 11, 1u << 12, 1u << 13, 1u << 14, 1u << 15,
         1u << 16, 1u << 17, 1u << 18, 1u << 19, 1u << 20, 1u << 21, 1u << 22, 1u << 23};
 
-    Kind kind_;
     int32_t explore_, distractor_, length_, respawn_, num_apples_;
     bool fixed_colours_;
     double apple_reward_, final_reward_;
     int32_t first_frame_[3];
-    Cells objects_, starts_, goals_, reward_starts_;
-    Room rooms_[3];
-    uint8_t crop_[kCells][kCells];     // where a cell is seen from another; 25 if it is not
-    uint8_t apple_at_[kCells];         // which apple a cell may hold; the last lane if none
-    AppleRow apple_rows_[kRows + 4];   // with two rows outside on either side
-    uint64_t spread_[4][kColumns][32] = {};  // by kind of row, the player's column, and the bits
 };
 
-}  // namespace fastmaze
+}  // namespace fastmaze::FASTMAZE_NAMESPACE

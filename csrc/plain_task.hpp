@@ -1,18 +1,36 @@
-// What a plain task is made of. A plain task is a struct with a small transition over one env; the
-// batch around it (plain_batch.hpp) does the rest. docs/adding-a-task.md shows a whole one.
+// What a plain task is made of. A plain task is a small transition over one env; the loops and the
+// batch around it do the rest. docs/adding-a-task.md shows a whole one.
+//
+// A plain task is a class with
+//   Obs, State                              an observation's entry; a struct without padding
+//   kContextBytes, kEndsEarly               constants
+//   explicit Task(const Options&)           checks and keeps its numbers, fills its tables
+//   length(), num_actions(), obs_size()
+//   is_context(context)                     whether an episode may begin with these bytes
+//   begin(env, context, state)              context is null where everything is drawn
+//   step(env, action, state) -> Move        env.t is already the new time
+//   observe(env, state, obs)
+//   result(env, state) -> Episode           at the end
+//   possible(env, state)                    whether an episode can come to this
+// all const; the functions for one env are inline and do not throw. It may add
+//   kMembers                                number of State's members, each of 32 bits: they are
+//                                           kept as an array each, so that loops become vector code
+//   kMomentDraws                            1 to 4 random numbers for every moment: see Env::below
+//   static suits(const Options&)            where several classes share a task: whether this one
+//                                           is made for these options
 #pragma once
 
 #include <cstdint>
-#include <map>
-#include <stdexcept>
-#include <string>
-#include <utility>
 
+#include "isa.hpp"
+#include "options.hpp"
 #include "philox.hpp"
 
 namespace fastmaze {
 
 constexpr int32_t kLongestEpisode = (1 << 24) - 1;
+
+namespace FASTMAZE_NAMESPACE {
 
 // One env's clock and random stream. `t` counts the steps since the episode began; a staggered
 // start begins at `start` instead of 0.
@@ -20,6 +38,13 @@ struct Env {
     uint64_t key;
     uint32_t index, episode;
     int32_t start, t;
+    uint32_t moment[4];  // random words of this episode and t, as many as kMomentDraws
+    bool over = false;   // for `possible`: whether the episode has ended
+
+    // Random number j of this moment, scaled to 0 ... n - 1.
+    uint32_t below(int j, uint32_t n) const {
+        return static_cast<uint32_t>(uint64_t{moment[j]} * n >> 32);
+    }
 };
 
 // What a step pays, and whether the episode ends before its time.
@@ -36,6 +61,12 @@ struct Episode {
     bool flag;
 };
 
+// Philox block `block` of an episode; kind 0 is for draws by number, 1 for draws by moment.
+static inline PhiloxCounter random_block(const Env& env, uint32_t block, uint32_t kind) {
+    return philox4x32({{env.index, env.episode, block, kind}}, static_cast<uint32_t>(env.key),
+                      static_cast<uint32_t>(env.key >> 32));
+}
+
 // The random numbers of one episode: number k is word k % 4 of Philox block k / 4.
 class Draws {
   public:
@@ -45,9 +76,7 @@ class Draws {
     uint32_t below(uint32_t k, uint32_t n) {
         if (k / 4 != block_) {
             block_ = k / 4;
-            words_ = philox4x32({{env_.index, env_.episode, block_, 0}},
-                                static_cast<uint32_t>(env_.key),
-                                static_cast<uint32_t>(env_.key >> 32));
+            words_ = random_block(env_, block_, 0);
         }
         return static_cast<uint32_t>(uint64_t{words_.word[k % 4]} * n >> 32);
     }
@@ -58,31 +87,5 @@ class Draws {
     PhiloxCounter words_{};
 };
 
-// The numbers that a task is made from, by name; every one is checked when it is taken.
-class Options {
-  public:
-    explicit Options(std::map<std::string, double> values) : values_(std::move(values)) {}
-
-    double number(const char* name) const {
-        const auto found = values_.find(name);
-        if (found == values_.end()) {
-            throw std::invalid_argument(std::string(name) + ": expected a number, got none");
-        }
-        return found->second;
-    }
-
-    int32_t integer(const char* name, int32_t low, int32_t high) const {
-        const double value = number(name);
-        if (!(value >= low && value <= high && value == static_cast<int32_t>(value))) {
-            throw std::invalid_argument(std::string(name) + ": expected an integer from " +
-                                        std::to_string(low) + " to " + std::to_string(high) +
-                                        ", got " + std::to_string(value));
-        }
-        return static_cast<int32_t>(value);
-    }
-
-  private:
-    std::map<std::string, double> values_;
-};
-
+}  // namespace FASTMAZE_NAMESPACE
 }  // namespace fastmaze

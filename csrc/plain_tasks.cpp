@@ -1,32 +1,30 @@
-// Every plain task, a line each.
-#include "plain_tasks.hpp"
+// Every plain task, a line each. Compiled once per instruction set.
+#include "plain_loops.hpp"
 
+#include "autoencode.hpp"
+#include "corridor_maze.hpp"
 #include "memory_length.hpp"
 #include "pixel_world.hpp"
+#include "repeat_first.hpp"
+#include "tmaze_long.hpp"
+#include "umbrella_length.hpp"
 
-namespace fastmaze {
-namespace {
+namespace fastmaze::FASTMAZE_NAMESPACE {
 
-template <class Task>
-constexpr PlainTask entry(const char* name) {
-    return {name, sizeof(typename Task::Obs) == 1, Task::kContextBytes,
-            [](const Options& options, const PlainConfig& config) -> std::unique_ptr<Batch> {
-                return std::make_unique<PlainBatch<Task>>(options, config);
-            }};
+const PlainTasks& plain_tasks() {
+    static constexpr PlainTask kTasks[] = {
+        {"MemoryLength", make_core<MemoryLength<true>, MemoryLength<false>>},
+        {"PixelWorld", make_core<PixelWorld>},
+        {"UmbrellaLength", make_core<UmbrellaLength<true>, UmbrellaLength<false>>},
+        {"RepeatFirst", make_core<RepeatFirst>},
+        {"Autoencode", make_core<Autoencode>},
+        {"CorridorMaze", make_core<CorridorMaze<true, false>, CorridorMaze<true, true>,
+                                   CorridorMaze<false, false>, CorridorMaze<false, true>>},
+        {"TMazeLong", make_core<TMazeLong<false>, TMazeLong<true>>},
+    };
+    static constexpr PlainTasks kAll{fastmaze_isa_name(FASTMAZE_ISA), kTasks,
+                                     kTasks + sizeof kTasks / sizeof kTasks[0]};
+    return kAll;
 }
 
-constexpr PlainTask kTasks[] = {
-    entry<MemoryLength>("MemoryLength"),
-    entry<PixelWorld>("PixelWorld"),
-};
-
-}  // namespace
-
-const PlainTask* find_plain_task(const std::string& name) {
-    for (const PlainTask& task : kTasks) {
-        if (name == task.name) return &task;
-    }
-    return nullptr;
-}
-
-}  // namespace fastmaze
+}  // namespace fastmaze::FASTMAZE_NAMESPACE

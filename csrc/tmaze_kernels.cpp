@@ -1,15 +1,10 @@
 // The hot loops. Compiled once per instruction set with FASTMAZE_ISA = baseline, avx2 or avx512;
 // tests/native/test_vectorised.py reads the compiler's report on each and fails if a loop is scalar.
 
-#define fastmaze_paste(a, b) a##b
-#define fastmaze_isa_namespace(isa) fastmaze_paste(isa_, isa)
-#define fastmaze_quote(text) #text
-#define fastmaze_isa_name(isa) fastmaze_quote(isa)
-
 #include "tmaze_kernels.hpp"
 #include "philox.hpp"
 
-namespace fastmaze::fastmaze_isa_namespace(FASTMAZE_ISA) {
+namespace fastmaze::FASTMAZE_NAMESPACE {
 namespace {
 
 template <View kView, bool kTime, Rule kRule>
@@ -112,4 +107,4 @@ const Kernels& kernels() {
     return table;
 }
 
-}  // namespace fastmaze::fastmaze_isa_namespace(FASTMAZE_ISA)
+}  // namespace fastmaze::FASTMAZE_NAMESPACE

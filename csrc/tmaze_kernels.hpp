@@ -1,11 +1,9 @@
-// The hot loops as tables of function pointers, one table for each instruction set.
-//
-// tmaze_kernels.cpp is compiled once per instruction set, each time into a namespace of its own,
-// so that one binary runs everywhere and uses the widest vectors it finds.
+// The T-Maze's hot loops as tables of function pointers, one table for each instruction set.
 #pragma once
 
 #include <cstdint>
 
+#include "isa.hpp"
 #include "tmaze.hpp"
 
 namespace fastmaze {
@@ -46,15 +44,5 @@ struct Kernels {
     void (*draw_goals)(const uint64_t* key, const uint32_t* index, const uint32_t* episode,
                        int32_t* goal, int64_t n);
 };
-
-namespace isa_baseline { const Kernels& kernels(); }
-#ifdef FASTMAZE_MULTIARCH
-namespace isa_avx2 { const Kernels& kernels(); }
-namespace isa_avx512 { const Kernels& kernels(); }
-#endif
-
-// The table for "baseline", "avx2" or "avx512", the best one for "auto"; null where the machine or
-// the build has none of that name.
-const Kernels* find_kernels(const char* isa);
 
 }  // namespace fastmaze

@@ -86,6 +86,7 @@ class PlainBatch:
         mode: int,
         num_threads: int,
         least_per_thread: int = 4096,
+        isa: str = "auto",
     ) -> None: ...
     def reset(
         self,

@@ -29,6 +29,8 @@ MAY_IMPORT = {
     "envs": ("specs", "reference", "envs"),
     # What measures the envs knows the envs alone; what measures kernels and updates, all of them.
     "bench.envs": _ENVS_BENCH,
+    "bench.tasks": _ENVS_BENCH,
+    "bench.env_turns": _ENVS_BENCH,
     "bench.contenders": _ENVS_BENCH,
     "bench.peers": _ENVS_BENCH,
     "bench.numpy_tmaze": _ENVS_BENCH,

@@ -1,41 +1,17 @@
 // The core's own test, without Python, made to run under the sanitizers (see CMakePresets.json):
-// random batches, modes, threads, resets and states, each against a plain loop over single envs.
+// random batches, modes, threads, resets and states, each against a plain loop over single envs. This
+// file has the T-Maze; plain_test.cpp every other task.
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
-#include <random>
-#include <stdexcept>
 #include <vector>
 
 #include "philox.hpp"
+#include "test_tools.hpp"
 #include "tmaze_batch.hpp"
 
 using namespace fastmaze;
 
 namespace {
-
-#define CHECK(condition)                                                       \
-    do {                                                                       \
-        if (!(condition)) {                                                    \
-            std::fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
-            std::exit(1);                                                      \
-        }                                                                      \
-    } while (0)
-
-template <class Call>
-bool throws(const Call& call) {
-    try {
-        call();
-    } catch (const std::exception&) {
-        return true;
-    }
-    return false;
-}
-
-std::mt19937_64 generator(12345);
-int64_t uniform(int64_t low, int64_t high) {
-    return std::uniform_int_distribution<int64_t>(low, high)(generator);
-}
 
 BatchConfig random_config(int64_t num_envs, const char* isa) {
     BatchConfig config{};
@@ -216,6 +192,7 @@ int main() {
             compare_unroll_with_steps(isa);
             refuse_random_states();
         }
+        test_plain_tasks(isa);
         std::printf("%s: ok\n", isa);
     }
     return 0;

@@ -16,6 +16,7 @@ import numpy as np
 from fastmaze.bench.numpy_tmaze import NumpyTMaze
 from fastmaze.envs.backends import make_backend
 from fastmaze.envs.backends.base import Array, Backend
+from fastmaze.envs.backends.native import NativeBackend
 from fastmaze.envs.backends.state import fields_of
 from fastmaze.specs import FAMILIES, TaskSpec, TMazeSpec
 
@@ -66,10 +67,27 @@ def floor(spec: TaskSpec, num_envs: int, threads: int) -> Step:
 
 
 def seeded_backend(
-    name: str, spec: TaskSpec, num_envs: int, threads: int, stagger: bool = False
+    name: str,
+    spec: TaskSpec,
+    num_envs: int,
+    threads: int,
+    stagger: bool = False,
+    isa: str | None = None,
 ) -> tuple[Backend, list[Array]]:
-    """A backend in mode SameStep after a reset, and the arrays of a step, actions first."""
-    core = make_backend(name, spec, num_envs, "SameStep", threads)
+    """A backend in mode SameStep after a reset, and the arrays of a step, actions first.
+
+    Args:
+        name: of the backend.
+        spec: the task.
+        num_envs: copies.
+        threads: threads.
+        stagger: start the clocks part of the way.
+        isa: instruction set to force upon the native backend; None for the one in use.
+    """
+    if isa is None:
+        core = make_backend(name, spec, num_envs, "SameStep", threads)
+    else:
+        core = NativeBackend(spec, num_envs, "SameStep", threads, isa=isa)
     obs, final_obs = np.zeros((2, num_envs, *spec.obs_shape), spec.obs_dtype)
     reward = np.zeros(num_envs, np.float32)
     terminated, truncated = np.zeros((2, num_envs), np.bool_)
@@ -85,14 +103,14 @@ def seeded_backend(
     ]
 
 
-def backend(name: str, stagger: bool = False) -> Make:
+def backend(name: str, stagger: bool = False, isa: str | None = None) -> Make:
     """One of our backends: autoreset, final observations, int64 actions."""
 
     def make(spec: TaskSpec, num_envs: int, threads: int) -> Step:
         if name not in FAMILIES[spec.family].backends:
             raise Unavailable("this task has no such backend")
         try:
-            core, arrays = seeded_backend(name, spec, num_envs, threads, stagger)
+            core, arrays = seeded_backend(name, spec, num_envs, threads, stagger, isa)
         except ImportError as error:
             raise Unavailable(str(error)) from error
         return lambda: core.step(*arrays)

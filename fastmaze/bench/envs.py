@@ -8,15 +8,14 @@ ratios.
 from __future__ import annotations
 
 import os
-import statistics
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from fastmaze.bench import contenders, peers
-from fastmaze.bench.contenders import Make, Step, Unavailable
+from fastmaze.bench.contenders import Step, Unavailable
+from fastmaze.bench.env_turns import Row, take_turns
 from fastmaze.bench.machine import describe
 from fastmaze.envs.backends.validation import LARGEST, check_count
 from fastmaze.results import check_json_path, write_json
@@ -36,7 +35,7 @@ class BenchConfig:
     """
 
     task: str = "PassiveTMaze"
-    """Task to step; `fastmaze tasks` lists them. Peers are measured beside the T-Mazes only."""
+    """Task to step; `fastmaze tasks` lists them, and `fastmaze bench tasks` steps all of them."""
     length: int = 1000
     """Corridor length, or what else makes the task longer: episodes end, and start anew, every
     length + 1 steps or so."""
@@ -49,7 +48,8 @@ class BenchConfig:
     seconds: float = 0.1
     """Length of one turn."""
     peers: bool = True
-    """Measure PufferLib, EnvPool and gymnax too, where they are installed."""
+    """Measure what others have published too, where it is installed: for the T-Mazes PufferLib,
+    EnvPool and gymnax, else the package that a task is from."""
     json: Path | None = None
     """File to write all figures to."""
 
@@ -65,18 +65,6 @@ class BenchConfig:
         check_integer("rounds", self.rounds, 1)
         if check_real("seconds", self.seconds) <= 0:
             raise ValueError(f"seconds: expected a number > 0, got {self.seconds}")
-
-
-class Row(NamedTuple):
-    """One line of the table for one batch size."""
-
-    name: str
-    make: Make
-    threads: int
-    """0 where the library decides by itself."""
-    steps_per_call: int = 1
-    least_envs: int = 1
-    most_envs: int = 1 << 62
 
 
 def _spec(task: str, length: int) -> TaskSpec:
@@ -118,6 +106,9 @@ def rows(config: BenchConfig) -> list[Row]:
             table.append(
                 Row(f"EnvPool Catch, {many} threads", peers.envpool_catch, many, most_envs=65536)
             )
+    if config.peers and config.task in peers.PUBLISHED:
+        name, make = peers.PUBLISHED[config.task]
+        table.append(Row(name, make, 1, most_envs=4096))
     return table
 
 
@@ -155,49 +146,13 @@ def _measure(
             if row.name not in said:
                 said.add(row.name)
                 print(f"  {row.name}: skipped, {reason}")
-    rates: dict[str, list[float]] = {row.name: [] for row, _ in ready}
-    for number in range(-1, config.rounds):  # the first round warms up
-        for row, step in ready:
-            rate = num_envs * row.steps_per_call * _calls_per_second(step, config.seconds)
-            if number >= 0:
-                rates[row.name].append(rate)
+    results = take_turns(ready, num_envs, config.rounds, config.seconds)
     print(f"\nnum_envs = {num_envs:,}\n  {'':30}{'M steps/s':>10}  {'spread':>8}{'µs/call':>12}"
           f"{'native /':>10}")  # fmt: skip
-    results = []
-    for row, _ in ready:
-        values = rates[row.name]
-        median = statistics.median(values)
-        ratio = statistics.median(
-            native / other for native, other in zip(rates["native"], values, strict=True)
-        )
-        spread = (max(values) - min(values)) / median
-        call = 1e6 * num_envs * row.steps_per_call / median
-        print(f"  {row.name:30}{median / 1e6:>10.3f}  {spread:>8.0%}{call:>12.2f}{ratio:>10.2f}")
-        results.append(
-            {
-                "num_envs": num_envs,
-                "name": row.name,
-                "threads": row.threads,
-                "steps_per_second": median,
-                "spread": spread,
-                "microseconds_per_call": call,
-                "native_over_this": ratio,
-                "rounds": values,
-            }
+    for found in results:
+        print(
+            f"  {found['name']:30}{found['steps_per_second'] / 1e6:>10.3f}"
+            f"  {found['spread']:>8.0%}{found['microseconds_per_call']:>12.2f}"
+            f"{found['native_over_this']:>10.2f}"
         )
     return results
-
-
-def _calls_per_second(step: Step, seconds: float) -> float:
-    """Calls a second over about `seconds`, at least one call; the clock is read seldom."""
-    calls, batch = 0, 1
-    start = time.perf_counter()
-    while True:
-        for _ in range(batch):
-            step()
-        calls += batch
-        elapsed = time.perf_counter() - start
-        if elapsed >= seconds:
-            return calls / elapsed
-        # Aim the next batch at a quarter of the time that is left.
-        batch = max(1, int((seconds - elapsed) / 4 * calls / elapsed))

@@ -25,7 +25,8 @@ def describe() -> dict[str, Any]:
         "versions": {
             name: _version(name)
             for name in ("fastmaze", "numpy", "numba", "gymnasium", "torch", "triton", "flash-attn",
-                         "pufferlib", "pufferlib-core", "envpool", "gymnax", "jax")
+                         "pufferlib", "pufferlib-core", "envpool", "gymnax", "jax",
+                         "bsuite", "popgym", "minigrid")
         },
     }  # fmt: skip
 

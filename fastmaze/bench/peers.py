@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+import warnings
+from collections.abc import Callable
+from typing import Any, Final
 
 import numpy as np
 
-from fastmaze.bench.contenders import Step, Unavailable
+from fastmaze.bench.contenders import Make, Step, Unavailable, random_actions
 from fastmaze.specs import TMazeSpec
 
 
 def _require(module: str, install: str) -> Any:
     try:
-        return importlib.import_module(module)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the package's own imports
+            return importlib.import_module(module)
     except ImportError as error:
         raise Unavailable(f"not installed: {install} ({error})") from error
 
@@ -68,3 +72,70 @@ def gymnax_memory_chain(spec: TMazeSpec, num_envs: int, threads: int) -> Step:
 
 GYMNAX_STEPS = 32
 """Steps that one call of `gymnax_memory_chain` makes."""
+
+
+def _loop(make: Callable[[Any], Any], step: Callable[[Any, int], None]) -> Make:
+    """Envs of a package in a Python loop, one after the other, on one thread.
+
+    Args:
+        make: an env for one of our specs, reset.
+        step: steps it, and resets it when its episode is over.
+    """
+
+    def contender(spec: Any, num_envs: int, threads: int) -> Step:
+        envs = [make(spec) for _ in range(num_envs)]
+        actions: list[int] = random_actions(num_envs, spec.num_actions).tolist()
+        pairs = list(zip(envs, actions, strict=True))
+
+        def step_all() -> None:
+            for env, action in pairs:
+                step(env, action)
+
+        return step_all
+
+    return contender
+
+
+def _bsuite(name: str, cls: str, options: Callable[[Any], dict[str, Any]]) -> tuple[str, Make]:
+    """An env of bsuite, which resets itself."""
+
+    def make(spec: Any) -> Any:
+        module = _require(f"bsuite.environments.{name}", "pip install bsuite")
+        env = getattr(module, cls)(**options(spec), seed=0)
+        env.reset()
+        return env
+
+    return f"bsuite {name}", _loop(make, lambda env, action: env.step(action))
+
+
+def _popgym(name: str, cls: str) -> tuple[str, Make]:
+    """An env of POPGym, a Gymnasium env."""
+
+    def make(spec: Any) -> Any:
+        env = getattr(_require(f"popgym.envs.{name}", "pip install popgym"), cls)(spec.decks)
+        env.reset(seed=0)
+        return env
+
+    def step(env: Any, action: int) -> None:
+        _, _, terminated, truncated, _ = env.step(action)
+        if terminated or truncated:
+            env.reset()
+
+    return f"popgym {name}", _loop(make, step)
+
+
+PUBLISHED: Final[dict[str, tuple[str, Make]]] = {
+    "MemoryLength": _bsuite(
+        "memory_chain",
+        "MemoryChain",
+        lambda spec: {"memory_length": spec.length, "num_bits": spec.bits},
+    ),
+    "UmbrellaLength": _bsuite(
+        "umbrella_chain",
+        "UmbrellaChain",
+        lambda spec: {"chain_length": spec.length, "n_distractor": spec.distractors},
+    ),
+    "RepeatFirst": _popgym("repeat_first", "RepeatFirst"),
+    "Autoencode": _popgym("autoencode", "Autoencode"),
+}
+"""Task to the package that it is from: what its row is called, and what makes the contender."""

@@ -10,6 +10,7 @@ import tyro
 
 BENCHMARKS: Final = {
     "envs": "environment steps a second of every backend, of a memory copy, and of peers",
+    "tasks": "environment steps a second of every task, beside the package that it is from",
     "attention": "causal attention beside every other that runs here: forward, backward, decoding",
     "update": "the learner's updates and rollouts in parts, beside the published code's",
     "compile": "the kernels' machine code, without a GPU: registers, spills, instructions",

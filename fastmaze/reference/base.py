@@ -30,6 +30,9 @@ class Episode(NamedTuple):
 class Draws:
     """The random numbers of one episode: number k is word k % 4 of Philox block k // 4.
 
+    Every moment t has four more of its own, so that an episode of any length has fresh ones at each
+    step and none has to be kept.
+
     Args:
         seed: 0 to 2**64 - 1; its low and high halves are the two key words.
         env_index: global index of the env, the first counter word.
@@ -44,6 +47,10 @@ class Draws:
         """Random number k of the episode, scaled to 0 … n - 1."""
         block = philox4x32((*self._counter, k // 4, 0), self._key)
         return block[k % 4] * n >> 32
+
+    def below_at(self, t: int, j: int, n: int) -> int:
+        """Random number j, 0 to 3, of the moment t of the episode, scaled to 0 … n - 1."""
+        return philox4x32((*self._counter, t, 1), self._key)[j] * n >> 32
 
 
 class SpecificationEnv(ABC):

@@ -15,6 +15,8 @@ from importlib import import_module
 from typing import Any, Final
 
 from fastmaze.specs.base import TaskSpec
+from fastmaze.specs.card_games import AutoencodeSpec, RepeatFirstSpec
+from fastmaze.specs.corridor_mazes import CorridorMazeSpec, bakker_t_maze, lambrechts_t_maze
 from fastmaze.specs.memory_length import MemoryLengthSpec
 from fastmaze.specs.pixel_worlds import (
     KeyToDoorSpec,
@@ -23,6 +25,8 @@ from fastmaze.specs.pixel_worlds import (
     passive_visual_match,
 )
 from fastmaze.specs.tmaze import TMazeSpec, active_tmaze, passive_tmaze, tmaze
+from fastmaze.specs.tmaze_long import TMazeLongSpec
+from fastmaze.specs.umbrella_length import UmbrellaLengthSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +103,26 @@ FAMILIES: Final[Mapping[str, Family]] = {
         reference="fastmaze.reference.pixel_world:PixelWorld",
         renderer="fastmaze.envs.pixel_rendering:PixelWorldRenderer",
     ),
+    "UmbrellaLength": Family(
+        reference="fastmaze.reference.umbrella_length:UmbrellaLength",
+        renderer="fastmaze.envs.plain_rendering:PlainRenderer",
+    ),
+    "RepeatFirst": Family(
+        reference="fastmaze.reference.card_games:RepeatFirst",
+        renderer="fastmaze.envs.plain_rendering:PlainRenderer",
+    ),
+    "Autoencode": Family(
+        reference="fastmaze.reference.card_games:Autoencode",
+        renderer="fastmaze.envs.plain_rendering:PlainRenderer",
+    ),
+    "CorridorMaze": Family(
+        reference="fastmaze.reference.corridor_maze:CorridorMaze",
+        renderer="fastmaze.envs.plain_rendering:PlainRenderer",
+    ),
+    "TMazeLong": Family(
+        reference="fastmaze.reference.tmaze_long:TMazeLong",
+        renderer="fastmaze.envs.plain_rendering:PlainRenderer",
+    ),
 }
 """`TaskSpec.family` to what there is of it."""
 
@@ -147,6 +171,46 @@ TASKS: Final[Mapping[str, Task]] = {
         make=MemoryLengthSpec,
         spec=MemoryLengthSpec,
         summary="remember the bits of the first step, name one at the last",
+        paper=Paper("100", "T", "T", "1"),
+    ),
+    "UmbrellaLength": Task(
+        make=UmbrellaLengthSpec,
+        spec=UmbrellaLengthSpec,
+        summary="take an umbrella at the first step if the last one needs it, amid noise",
+        paper=Paper("100", "1", "1", "T"),
+    ),
+    "RepeatFirst": Task(
+        make=RepeatFirstSpec,
+        spec=RepeatFirstSpec,
+        dial="decks",
+        summary="name the suit of the first card at every step",
+        paper=Paper("831", "2", "T", "1"),
+    ),
+    "Autoencode": Task(
+        make=AutoencodeSpec,
+        spec=AutoencodeSpec,
+        dial="decks",
+        summary="watch a deck being dealt, then name its suits backwards",
+        paper=Paper("311", "T", "T", "1"),
+    ),
+    "BakkerTMaze": Task(
+        make=bakker_t_maze,
+        spec=CorridorMazeSpec,
+        fixed=("one_hot", "stochasticity"),
+        summary="remember the sign at the start until the junction; bumping costs",
+        paper=Paper("100", "T", "T", "T"),
+    ),
+    "LambrechtsTMaze": Task(
+        make=lambrechts_t_maze,
+        spec=CorridorMazeSpec,
+        fixed=("one_hot",),
+        summary="the same, one-hot, with some actions replaced",
+        paper=Paper("200", "T", "T", "T"),
+    ),
+    "TMazeLong": Task(
+        make=TMazeLongSpec,
+        spec=TMazeLongSpec,
+        summary="remember the cue of the first step; the corridor moves by itself",
         paper=Paper("100", "T", "T", "1"),
     ),
 }

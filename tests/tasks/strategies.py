@@ -39,6 +39,16 @@ OPTIONS: Final[dict[str, dict[str, st.SearchStrategy[Any]]]] = {
         "show_time": st.booleans(),
     },
     "KeyToDoor": {**_PIXEL_WORLD, "room": st.sampled_from(["sr", "cca"])},
+    "UmbrellaLength": {"length": st.integers(1, 20), "distractors": st.integers(0, 127)},
+    "RepeatFirst": {"decks": st.integers(1, 3)},
+    "Autoencode": {"decks": st.integers(1, 3)},
+    "BakkerTMaze": {"length": st.integers(1, 6), "episode_length": st.integers(1, 30)},
+    "LambrechtsTMaze": {
+        "length": st.integers(1, 6),
+        "stochasticity": st.floats(0, 0.9),
+        "episode_length": st.integers(1, 30),
+    },
+    "TMazeLong": {"length": st.integers(1, 20), "noise": st.booleans()},
 }
 """Task to its options' strategies; every option is left out now and then."""
 

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastmaze
+from fastmaze._native import usable_isas
 from fastmaze.envs.backends.base import Mode
 from fastmaze.envs.backends.errors import NotReady
 from fastmaze.envs.backends.native import NativeBackend
@@ -75,6 +76,23 @@ def test_native_equals_the_specification(
     native = Population(NativeBackend, spec, num_envs, mode, **how)
     assert native.record(actions) == wanted.record(actions)
     np.testing.assert_array_equal(native.backend.get_state(), wanted.backend.get_state())
+
+
+@every_task
+@given(data=st.data(), mode=st.sampled_from(MODES), num_envs=st.integers(1, 150), seed=SEEDS,
+       stagger=st.booleans())  # fmt: skip
+@settings(max_examples=6)
+def test_every_instruction_set_gives_the_same_bits(
+    task: str, data: Any, mode: Mode, num_envs: int, seed: int, stagger: bool
+) -> None:
+    spec = data.draw(specs(task))
+    actions = walk(spec, seed % 1000, 50, num_envs)
+    recorded = {}
+    for isa in usable_isas():
+        how = {"isa": isa, "seed": seed, "stagger": stagger}
+        envs = Population(NativeBackend, spec, num_envs, mode, **how)
+        recorded[isa] = (envs.record(actions), envs.backend.get_state().tobytes())
+    assert all(record == recorded["baseline"] for record in recorded.values())
 
 
 @every_task

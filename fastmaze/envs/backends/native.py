@@ -31,8 +31,7 @@ class NativeBackend:
         num_threads: threads that share the work.
         least_per_thread: fewest envs that a thread of its own is worth.
         isa: "baseline", "avx2" or "avx512" to force an instruction set; None takes the environment
-            variable `FASTMAZE_ISA`, else the best one. Every choice gives the same bits. Only the
-            T-Maze is built for more than one.
+            variable `FASTMAZE_ISA`, else the best one. Every choice gives the same bits.
     """
 
     name = "native"
@@ -47,14 +46,15 @@ class NativeBackend:
         isa: str | None = None,
     ) -> None:
         self.spec, self.num_envs, self.mode = spec, num_envs, mode
-        how = {
+        how: dict[str, Any] = {
             "num_envs": num_envs,
             "mode": MODES.index(mode),
             "num_threads": num_threads,
             "least_per_thread": least_per_thread,
+            "isa": isa or _asked_isa(),
         }
         if isinstance(spec, TMazeSpec):
-            self.core: Any = _tmaze(spec, isa or _asked_isa(), **how)
+            self.core: Any = _tmaze(spec, **how)
             self.positions = self.core.positions
         else:
             self.core = PlainBatch(
@@ -83,7 +83,7 @@ class NativeBackend:
         self.core.set_state(strip_header(state, self.spec, self.num_envs, self.mode))
 
 
-def _tmaze(spec: TMazeSpec, isa: str, **how: int) -> TMazeBatch:
+def _tmaze(spec: TMazeSpec, **how: Any) -> TMazeBatch:
     return TMazeBatch(
         junction=spec.junction,
         oracle_length=spec.oracle_length,
@@ -94,7 +94,6 @@ def _tmaze(spec: TMazeSpec, isa: str, **how: int) -> TMazeBatch:
         view=view_of(spec),
         add_timestep=spec.add_timestep,
         rule=rule_of(spec),
-        isa=isa,
         **how,
     )
 
