@@ -120,7 +120,10 @@ def rationals(name: str, values: Any, floats: str = "simplest") -> Rationals:
         TypeError: some entry is not a number.
         ValueError: some entry is infinite or not a number.
     """
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise ValueError(f"{name}: expected an array, got rows of different lengths") from None
     if array.dtype.kind in "iu":
         # Object first: unsigned entries may not fit.
         return Rationals(narrow(array.astype(object)), 1, False)
