@@ -30,7 +30,14 @@ from fastmaze.lengths.tabular import MAX_STATES as MAX_LISTED
 from fastmaze.lengths.tabular import TabularPOMDP
 from fastmaze.lengths.tmaze import TMazeModel
 from fastmaze.lengths.values import optimal_edges, quantities, solve
-from fastmaze.specs import TASKS, TaskSpec, TMazeSpec, check_integer, make_spec
+from fastmaze.specs import (
+    TASKS,
+    TaskSpec,
+    TMazeSpec,
+    check_boolean,
+    check_integer,
+    make_spec,
+)
 
 
 def analyze(
@@ -80,6 +87,14 @@ def analyze(
     ):
         check_integer(name, limit, 1)
     check_integer("on_path_budget", on_path_budget, 0)
+    for name, flag in (
+        ("last_observation", last_observation),
+        ("pooled", pooled),
+        ("detail", detail),
+    ):
+        check_boolean(name, flag)
+    if progress is not None and not callable(progress):
+        raise TypeError(f"progress: expected a function, got {type(progress).__name__}")
     if pooled and (detail or on_path_budget):
         raise ValueError("pooled: not together with detail or on_path_budget")
     tell = progress or _silent

@@ -6,8 +6,8 @@ How floats are read (`floats`):
   four units in the last place of the float: 0.1 means 1/10, 0.1 * 3 means 3/10, and -1/1500 what it
   says. A float that is near no such fraction is taken as the dyadic number that it is, and counts
   as rounded; if it is as near to another number of its table, who knows whether they were meant to
-  be equal, and both are refused. (Of floats at random one in 4,000 looks simple; with much larger
-  denominators many would.)
+  be equal, and both are refused. (Of floats at random one in some thousands looks simple; with much
+  larger denominators many would.)
 - "exact": every float is the dyadic number that it is; the caller vouches for it.
 """
 
@@ -120,7 +120,10 @@ def rationals(name: str, values: Any, floats: str = "simplest") -> Rationals:
         TypeError: some entry is not a number.
         ValueError: some entry is infinite or not a number.
     """
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise ValueError(f"{name}: expected an array, got rows of different lengths") from None
     if array.dtype.kind in "iu":
         # Object first: unsigned entries may not fit.
         return Rationals(narrow(array.astype(object)), 1, False)

@@ -101,7 +101,7 @@ class _Scripted:
         rules = FAMILIES[spec.family].load("reference")
         scripted = type(rules.__name__, (rules,), {"draws": property(lambda _: self.script)})
         self.env: SpecificationEnv = scripted(spec)
-        self.drawn_at: dict[int, int] = {}
+        self.drawn_at: dict[Hashable, int] = {}
         """When each random number was drawn."""
 
     def start(self) -> list[tuple[Fraction, Hashable, str]]:
@@ -156,15 +156,22 @@ class _Scripted:
 class _Script:
     """Stands in for `Draws`: the first numbers are given, all that follow are 0."""
 
-    def __init__(self, chosen: tuple[int, ...], drawn_at: dict[int, int], t: int) -> None:
+    def __init__(self, chosen: tuple[int, ...], drawn_at: dict[Hashable, int], t: int) -> None:
         self.chosen, self.drawn_at, self.t = chosen, drawn_at, t
         self.sizes: list[int] = []
         self.taken: list[int] = []
-        self.known: dict[int, int] = {}
+        self.known: dict[Hashable, int] = {}
         """Place of random number k in the script."""
 
     def below(self, k: int, n: int) -> int:
         """Random number k of the episode, 0 … n - 1."""
+        return self._draw(k, n)
+
+    def below_at(self, t: int, j: int, n: int) -> int:
+        """Random number j of the moment t, 0 … n - 1."""
+        return self._draw((t, j), n)
+
+    def _draw(self, k: Hashable, n: int) -> int:
         if self.drawn_at.setdefault(k, self.t) != self.t:
             raise ValueError(
                 f"spec: random number {k} is drawn at t = {self.drawn_at[k]} and again at "

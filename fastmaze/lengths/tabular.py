@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from fractions import Fraction
 from typing import Any, Final
 
@@ -18,23 +18,15 @@ from fastmaze.lengths.exact import (
     narrow,
     rational,
     rationals,
-    refuse_near_duplicates,
 )
+from fastmaze.lengths.listing import SUM_TOLERANCE, Listing, StepFunction
 from fastmaze.lengths.minimise import Progress
 from fastmaze.lengths.model import Index, Kernel, Model, Start, as_index
 from fastmaze.lengths.specification import described, rules_of
 from fastmaze.specs import TaskSpec, check_integer
 
-SUM_TOLERANCE: Final = Fraction(1, 10**9)
-"""Probabilities given as floats may miss one by this much; the largest ones then make up for it.
-
-Dividing by the sum would do as well, but fill the numbers with the sums' prime factors."""
-
 MAX_STATES: Final = 5_000_000
 """Largest number of states, over all layers, that a step function may lead to."""
-
-StepFunction = Callable[[Any, Any, int], Iterable[tuple[Any, Hashable, Hashable, Any]]]
-"""(state, action, t) to (probability, next state, next observation, reward), …"""
 
 
 class TabularPOMDP(Model):
@@ -113,7 +105,7 @@ class TabularPOMDP(Model):
             transition: P(s' | s, a) [S, A, S], or one per step [T, S, A, S].
             observation: P(o | s) [S, O], or one per time [T + 1, S, O].
             reward: E[r | s, a] [S, A], or one per step [T, S, A], or by next state too [S, A, S]
-                or [T, S, A, S].
+                or [T, S, A, S]. Where T = S = A, three axes are read as the latter.
             horizon: T, the number of actions.
             gamma: reward discount, 0 to 1.
             name: what reports call it.
@@ -129,13 +121,18 @@ class TabularPOMDP(Model):
         horizon = check_integer("horizon", horizon, 1)
         discount, rounded = check_gamma(gamma, floats)
         first = _distribution("start", start, 1, floats)
-        states = first.numerators.shape[0]
         move = _distribution("transition", transition, (3, 4), floats)
         look = _distribution("observation", observation, (2, 3), floats)
+        states = move.numerators.shape[-1]
         actions, num_obs = move.numerators.shape[-2], look.numerators.shape[-1]
         if actions < 1 or num_obs < 1 or states < 1:
             raise ValueError("expected at least one state, one action and one observation")
         _check_shape("transition", move, [(states, actions, states)], horizon)
+        if first.numerators.size != states:
+            raise ValueError(
+                f"start: expected {states} probabilities, as transition has states, "
+                f"got {first.numerators.size}"
+            )
         _check_shape("observation", look, [(states, num_obs)], horizon + 1)
         pay = rationals("reward", reward, floats)
         shapes = [(states, actions), (states, actions, states)]
@@ -184,7 +181,7 @@ class TabularPOMDP(Model):
         start: Iterable[tuple[Any, Hashable, Hashable]],
         step: StepFunction,
         *,
-        actions: Sequence[Any],
+        actions: Iterable[Any],
         horizon: int,
         gamma: Any = 1,
         name: str = "POMDP",
@@ -212,9 +209,14 @@ class TabularPOMDP(Model):
         horizon = check_integer("horizon", horizon, 1)
         check_integer("max_states", max_states, 1)
         discount, rounded = check_gamma(gamma, floats)
-        if len(actions) < 1:
+        if not isinstance(actions, Iterable):
+            raise TypeError(
+                f"actions: expected a list of what step is given, got {type(actions).__name__}"
+            )
+        actions = list(actions)
+        if not actions:
             raise ValueError("actions: expected at least one, got none")
-        table = _Enumeration(floats)
+        table = Listing(floats)
         first = table.start(start)
         sizes, kernels, rewards = [len(table.states)], [], []
         for t in range(1, horizon + 1):
@@ -288,84 +290,6 @@ class TabularPOMDP(Model):
         )
 
 
-class _Enumeration:
-    """States of the present layer and observations, numbered as they turn up."""
-
-    def __init__(self, floats: str) -> None:
-        self.floats, self.rounded = floats, False
-        self.chances: dict[Fraction, bool] = {}
-        self.rewards: dict[Fraction, bool] = {}
-        """Numbers met, and whether they are rounded."""
-        self.states: dict[Hashable, int] = {}
-        self.observations: dict[Hashable, int] = {}
-
-    def start(self, outcomes: Iterable[tuple[Any, Hashable, Hashable]]) -> Start:
-        row = [
-            (self._number("start", p, self.chances), self._state(s), self._obs(o))
-            for p, s, o in outcomes
-        ]
-        weights, _ = common(_summing_to_one("start", [p for p, _, _ in row]))
-        kept = [i for i, weight in enumerate(weights) if weight]
-        return Start(
-            as_index([row[i][1] for i in kept]),
-            as_index([row[i][2] for i in kept]),
-            narrow(np.array([weights[i] for i in kept], dtype=object)),
-        )
-
-    def step(
-        self, step: StepFunction, actions: Sequence[Any], t: int
-    ) -> tuple[Kernel, list[list[Fraction]]]:
-        before, self.states = list(self.states), {}
-        first, obs, state = [0], [], []
-        weights: list[Fraction] = []
-        rewards = []
-        for origin in before:
-            paid = []
-            for action in actions:
-                name = f"step({origin!r}, {action!r}, {t})"
-                outcomes = [
-                    (
-                        self._number(name, p, self.chances),
-                        nxt,
-                        o,
-                        self._number(f"{name} reward", r, self.rewards),
-                    )
-                    for p, nxt, o, r in step(origin, action, t)
-                ]
-                chances = _summing_to_one(name, [p for p, *_ in outcomes])
-                paid.append(
-                    sum((p * r for p, (*_, r) in zip(chances, outcomes, strict=True)), Fraction(0))
-                )
-                for chance, (_, nxt, seen, _) in zip(chances, outcomes, strict=True):
-                    if chance:
-                        weights.append(chance)
-                        state.append(self._state(nxt))
-                        obs.append(self._obs(seen))
-                first.append(len(weights))
-            rewards.append(paid)
-        numerators, total = common(weights)
-        weight = narrow(np.array(numerators, dtype=object))
-        return Kernel(as_index(first), as_index(obs), as_index(state), weight, total), rewards
-
-    def refuse_near_duplicates(self) -> None:
-        """See `exact.refuse_near_duplicates`."""
-        if self.rounded:
-            refuse_near_duplicates("probabilities", self.chances.items())
-            refuse_near_duplicates("rewards", self.rewards.items())
-
-    def _number(self, name: str, value: Any, met: dict[Fraction, bool]) -> Fraction:
-        number, rounded = rational(name, value, self.floats)
-        self.rounded = self.rounded or rounded
-        met[number] = rounded
-        return number
-
-    def _state(self, state: Hashable) -> int:
-        return self.states.setdefault(state, len(self.states))
-
-    def _obs(self, obs: Hashable) -> int:
-        return self.observations.setdefault(obs, len(self.observations))
-
-
 def check_gamma(gamma: Any, floats: str = "simplest") -> tuple[Fraction, bool]:
     """The discount as a fraction, and whether it was a float that is none in particular."""
     if floats not in FLOATS:
@@ -374,19 +298,6 @@ def check_gamma(gamma: Any, floats: str = "simplest") -> tuple[Fraction, bool]:
     if not 0 <= discount <= 1:
         raise ValueError(f"gamma: expected a number from 0 to 1, got {gamma}")
     return discount, rounded
-
-
-def _summing_to_one(name: str, chances: list[Fraction]) -> list[Fraction]:
-    if any(p < 0 for p in chances):
-        raise ValueError(f"{name}: expected probabilities >= 0, got {float(min(chances))}")
-    total = sum(chances, Fraction(0))
-    if abs(total - 1) > SUM_TOLERANCE:
-        raise ValueError(f"{name}: expected probabilities that sum to 1, got {float(total)}")
-    if total == 1:
-        return chances
-    top = max(chances)
-    share = (1 - total) / chances.count(top)
-    return [p + share if p == top else p for p in chances]
 
 
 def _distribution(name: str, values: Any, ndim: int | tuple[int, ...], floats: str) -> Rationals:

@@ -52,7 +52,7 @@ class CorridorMaze(SpecificationEnv):
 
     def move(self, action: int) -> tuple[float, bool]:
         """Walks, bumps or turns."""
-        if self.draws.below_at(self.t, 0, CHANCES) < self.spec.chances:
+        if self.spec.chances and self.draws.below_at(self.t, 0, CHANCES) < self.spec.chances:
             action = self.draws.below_at(self.t, 1, 4)
         length, before = self.spec.length, self.cell
         if action == LEFT:

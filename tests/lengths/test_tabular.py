@@ -100,6 +100,9 @@ def test_unreachable_states_play_no_part() -> None:
         (dict(floats="round"), ValueError, "floats: expected one of"),
         (dict(action_names=["go"]), ValueError, "action_names: expected 2 names, got 1"),
         (dict(start=np.zeros(0)), ValueError, "start: expected some entries"),
+        (dict(start=[0.5, 0.25, 0.25]), ValueError, "start: expected 2 probabilities.* got 3"),
+        (dict(reward=[[1, 2], [3]]), ValueError, "reward: .* rows of different lengths"),
+        (dict(start=[1j, 1]), TypeError, "start: expected numbers, got .* complex"),
     ],
 )  # fmt: skip
 def test_bad_matrices(changes: dict[str, Any], error: type[Exception], words: str) -> None:
@@ -123,6 +126,10 @@ def run_step(outcomes: list[tuple[Any, ...]], **options: Any) -> TabularPOMDP:
         ([(1, "s", "o", math.inf)], ValueError, "reward: expected finite numbers"),
         ([(1, "s", "o", "much")], ValueError, "reward: expected a number"),
         ([], ValueError, "sum to 1"),
+        (None, TypeError, r"step\('s', 'go', 1\): expected a list of .*, got NoneType"),
+        ([(1, "s", "o")], TypeError, "expected .probability, next state, .*, got .1, 's', 'o'"),
+        ([(1, ["s"], "o", 0)], TypeError, "a state that is hashable, .*, got list"),
+        ([(1, "s", np.zeros(2), 0)], TypeError, "an observation that is hashable, .*, got ndarray"),
     ],
 )
 def test_bad_step_functions(
@@ -130,6 +137,17 @@ def test_bad_step_functions(
 ) -> None:
     with pytest.raises(error, match=words):
         run_step(outcomes)
+
+
+def test_bad_actions_and_starts() -> None:
+    good = [(1, "s", "o", 0)]
+    assert run_step(good, actions=np.arange(2)).num_actions == 2
+    with pytest.raises(TypeError, match="actions: expected a list of what step is given, got int"):
+        run_step(good, actions=2)
+    with pytest.raises(ValueError, match="actions: expected at least one, got none"):
+        run_step(good, actions=[])
+    with pytest.raises(TypeError, match=r"start: expected .probability, state, observation., got"):
+        TabularPOMDP.from_step([(1, "s")], lambda *_: good, actions=[0], horizon=1)  # type: ignore[list-item]
 
 
 def test_too_many_states_are_refused_with_the_figure() -> None:
@@ -254,6 +272,9 @@ def test_a_pomdp_says_what_it_is() -> None:
         ([build()], dict(max_nodes=0), ValueError, "max_nodes"),
         ([build()], dict(max_pairs=1.5), TypeError, "max_pairs"),
         ([build()], dict(on_path_budget=-1), ValueError, "on_path_budget"),
+        ([build()], dict(pooled="yes"), TypeError, "pooled"),
+        ([build()], dict(detail=1), TypeError, "detail"),
+        ([build()], dict(progress=3), TypeError, "progress: expected a function, got int"),
     ],
 )
 def test_bad_calls(
