@@ -41,14 +41,14 @@ class StepEmbedder(nn.Module):
         """Embeds steps.
 
         Args:
-            obs: float32 [..., D].
+            obs: float32 [..., D], D possibly over several dimensions.
             prev_action: int64 [...], the action that led here; `num_actions` (none) where an
                 episode begins.
 
         Returns:
             float32 [..., E], E = obs_width + action_width.
         """
-        parts = [self.obs(obs)]
+        parts = [self.obs(obs.reshape(*prev_action.shape, -1))]
         if self.action is not None:
             parts.append(embed_action(self.action, prev_action))
         return torch.relu(torch.cat(parts, dim=-1))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from fastmaze.models.actor_critic import ActorCritic
@@ -27,7 +29,7 @@ def build_network(config: TrainConfig, *, recompute: bool = False) -> QNetwork:
     if len(spec.obs_shape) == 3:
         embedder = PixelEmbedder(spec.obs_shape, *how, offset=hyper.pixel_offset)
     else:
-        embedder = StepEmbedder(spec.obs_shape[0], *how)
+        embedder = StepEmbedder(math.prod(spec.obs_shape), *how)
     encoder: SequenceEncoder
     if config.model == "gpt":
         encoder = GPT(

@@ -14,7 +14,7 @@ import torch
 from fastmaze.commands import evaluate as evaluate_command
 from fastmaze.play import replay
 from fastmaze.reference.pixel_world import PixelWorld
-from fastmaze.specs import make_spec
+from fastmaze.specs import TASKS, make_spec
 from fastmaze.training import (
     TrainConfig,
     evaluate,
@@ -69,6 +69,21 @@ def test_a_crashed_run_resumes_bit_for_bit(
     crashed = tiny("crashed").directory
     resume_training(crashed, progress=False)
     assert_same_run(whole.run_dir, crashed)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_is_trained_on_or_refused(tiny: Make, task: str) -> None:
+    """A round at its default length (T-Mazes: 5); those that may end early are told so."""
+    spec, dial = make_spec(task), TASKS[task].dial
+    changes = {"task": task, "length": getattr(spec, dial, 5), "updates_per_round": 1}
+    if spec.ends_early:
+        with pytest.raises(ValueError, match=rf"task: .* those of {task} may end early"):
+            tiny(**changes)
+        return
+    learner = Learner(tiny(**changes))
+    assert np.isfinite(learner.collect().returns).all()
+    assert np.isfinite(learner.learn().loss)
+    learner.close()
 
 
 def test_pixels_are_kept_as_they_are(tiny: Make) -> None:
