@@ -42,9 +42,10 @@ LOOPS = [
     Loop("tmaze_kernels.cpp", "tmaze_kernels.cpp", "step",
          {"baseline": 15, "avx2": 18, "avx512": 18}),
     Loop("tmaze_kernels.cpp", "tmaze_kernels.cpp", "draw_goals", dict.fromkeys(ISAS, 1)),
-    # Memory Length as usual, Repeat First, 4 corridor mazes (2 show three bits), 2 of T-Maze Long.
+    # Memory Length as usual, Repeat First, 4 corridor mazes (2 show three bits), 2 of T-Maze Long,
+    # 2 of Umbrella Length.
     Loop("plain_tasks.cpp", "plain_loops.hpp", "move_run",
-         {"baseline": 4, "avx2": 8, "avx512": 8}),
+         {"baseline": 4, "avx2": 10, "avx512": 10}),
     # For every class with kMomentDraws.
     Loop("plain_tasks.cpp", "plain_loops.hpp", "draw_moments", dict.fromkeys(ISAS, 7)),
     # For each of 3 action types of every class.
