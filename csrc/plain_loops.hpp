@@ -71,6 +71,8 @@ class PlainLoops final : public PlainCore {
         return 0;
     }
     static constexpr int kMembers = members(), kMomentDraws = moment_draws();
+    static constexpr bool kHasRest =
+        requires(const Task& task, Env env, Obs* obs) { task.observe_rest(env, obs); };
 
   public:
     explicit PlainLoops(const Options& options) : task_(options) {}
@@ -181,7 +183,9 @@ class PlainLoops final : public PlainCore {
     }
 
     void observe_one(const PlainLanes& lanes, int64_t i, Obs* obs) const {
-        task_.observe(env_of(lanes, i), load(lanes, i), obs);
+        const Env env = env_of(lanes, i);
+        task_.observe(env, load(lanes, i), obs);
+        if constexpr (kHasRest) task_.observe_rest(env, obs);
     }
 
     // Checks by what all actions have in common: nothing here depends on one of them.
@@ -298,7 +302,19 @@ class PlainLoops final : public PlainCore {
             terminated[i] = static_cast<uint8_t>(done);
             ends |= done;
         }
+        if constexpr (kHasRest) observe_rests(t, n, moments, obs);
         return ends != 0;
+    }
+
+    // What n envs show of the moment alone.
+    void observe_rests(const int32_t* __restrict t, int64_t n, const Moments& moments,
+                       Obs* __restrict obs) const {
+        const int64_t obs_size = task_.obs_size();
+        for (int64_t i = 0; i < n; ++i) {
+            Env env{0, 0, 0, 0, t[i], {}};
+            for (int j = 0; j < kMomentDraws; ++j) env.moment[j] = moments.word[j][i];
+            task_.observe_rest(env, obs + i * obs_size);
+        }
     }
 
     // Keeps the statistics of the episodes that have just ended; SameStep: starts the next ones.

@@ -16,6 +16,8 @@
 //   kMembers                                number of State's members, each of 32 bits: they are
 //                                           kept as an array each, so that loops become vector code
 //   kMomentDraws                            1 to 4 random numbers for every moment: see Env::below
+//   observe_rest(env, obs)                  entries that depend on env.t and env.moment alone, in a
+//                                           loop of their own, so that they do not stop the other
 //   static suits(const Options&)            where several classes share a task: whether this one
 //                                           is made for these options
 #pragma once

@@ -56,6 +56,9 @@ class UmbrellaLength {
         obs[0] = state.need ? 1.0f : 0.0f;
         obs[1] = state.has ? 1.0f : 0.0f;
         obs[2] = static_cast<float>(1.0 - static_cast<double>(env.t) / length_);
+    }
+
+    void observe_rest(const Env& env, float* obs) const {
         // Four bits at a time, the reward's bit left out.
         uint64_t bits = env.moment[0] >> 1, more = 0;
         if constexpr (!kFew) {
