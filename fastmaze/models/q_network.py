@@ -87,6 +87,17 @@ class QNetwork(nn.Module):
             return None
         return find_histories(_fingerprints(obs, self._actions_before(actions)))
 
+    def alike_together(self, obs: Tensor, actions: Tensor) -> Tensor:
+        """An order in which episodes that begin alike lie side by side, int64 [B].
+
+        Args:
+            obs: as in `forward`.
+            actions: as in `forward`.
+        """
+        prints = _fingerprints(obs, self._actions_before(actions)).cpu().numpy()
+        order = sorted(range(len(prints)), key=lambda row: prints[row].tobytes())
+        return torch.tensor(order, device=obs.device)
+
     @property
     def _counts_tokens(self) -> bool:
         return isinstance(self.encoder, CountingEncoder) and self.encoder.counts_tokens

@@ -30,6 +30,10 @@ CPU_TOKENS: Final = 4096
 Measured on one core: at T = 500 and 1,500 a transformer's update of 32 episodes took 10 to 20 %
 less time in micro-batches of 1 to 8 episodes than as a whole, and no more at T = 50 and 250."""
 
+COUNTED_ROWS: Final = 2**14
+"""Distinct histories that go through the networks at once, where these are counted; of episodes
+longer than a quarter of that, as many as four of them have steps. More at once share more."""
+
 LSTM_ROWS: Final = 8
 """Episodes at least in a micro-batch of an LSTM, whose steps cost much the same for fewer."""
 
@@ -50,8 +54,8 @@ class UpdatePlan:
 
     micro_batch_size: int
     """Episodes that go through the networks at once."""
-    counted_batch_size: int
-    """The same where only distinct histories do (`fastmaze.models.histories`)."""
+    counted_rows: int
+    """Distinct histories that do, where these are counted (`fastmaze.models.histories`)."""
     recompute: bool
     """Whether blocks run forward once more in the backward pass."""
     bytes: int
@@ -161,19 +165,23 @@ def plan_update(config: TrainConfig, processes: int = 1) -> UpdatePlan:
     size = config.micro_batch_size
     if size is None:
         size = max(1, most // activation_bytes(config, 1, recompute=recompute))
-    size = counted = min(size, batch)
+    size = min(size, batch)
+    counted_rows = min(size * (T + 1), max(COUNTED_ROWS, 4 * (T + 1)))
     if config.micro_batch_size is None and kind == "cpu":
         rows = LSTM_ROWS if config.model == "lstm" else 1
         size = min(size, max(rows, CPU_TOKENS // (T + 1)))
-    largest = counted if _counts(config, kind) else size
+    tokens = size * (T + 1)
+    if _counts(config, kind):
+        tokens = max(tokens, min(batch * (T + 1), counted_rows))
     # Observations as the task has them, rewards float32, actions int64, two masks.
     obs = config.spec.obs_bytes
     whole = batch * (obs * (T + 1) + (4 + 8 + 2) * T)
+    per_token = activation_bytes(config, 1, recompute=recompute) / (T + 1)
     return UpdatePlan(
         micro_batch_size=_equal_slices(batch, size),
-        counted_batch_size=_equal_slices(batch, counted),
+        counted_rows=counted_rows,
         recompute=recompute,
-        bytes=whole + activation_bytes(config, largest, recompute=recompute),
+        bytes=whole + math.ceil(per_token * tokens),
     )
 
 

@@ -42,7 +42,8 @@ class Update:
         online: the network that learns.
         target: its slow copy.
         micro_batch_size: episodes that go through the networks at once; None for all of them.
-        counted_batch_size: the same where only distinct histories do; None for all of them.
+        counted_rows: distinct histories that go through them at once, where these are counted; more
+            of a slice only where one episode alone has more. None for any number.
         processes: which of how many this is. Each brings its part of the batch; all have the same
             weights before and after.
 
@@ -58,13 +59,14 @@ class Update:
         target: QNetwork,
         *,
         micro_batch_size: int | None = None,
-        counted_batch_size: int | None = None,
+        counted_rows: int | None = None,
         processes: Processes = ALONE,
     ) -> None:
         hyper, device = config.hyper, torch.device(config.device)
         self.online, self.target = online, target
         self.micro_batch_size = micro_batch_size or hyper.batch_size
-        self.counted_batch_size = counted_batch_size or hyper.batch_size
+        self._counted_rows = counted_rows
+        self._first_cut = config.micro_batch_size or hyper.batch_size
         self._target_rate, self._grad_clip = hyper.target_rate, hyper.grad_clip
         self._processes = processes
         self.algorithm = make_algorithm(config)
@@ -146,17 +148,16 @@ class Update:
     def gradients(self, batch: Batch) -> Tensor:
         """First half: sets those of the whole batch's loss; returns loss and means."""
         self.optimizer.zero_grad(set_to_none=True)
-        counts = batch.mask.sum(dim=1).to(batch.rewards.dtype)  # steps, [B]
-        total = self._processes.sum(counts.sum()).clamp(min=1.0)
+        total = self._processes.sum(_steps(batch)).clamp(min=1.0)
         stats = torch.zeros((), dtype=batch.rewards.dtype, device=batch.rewards.device)
-        for rows, histories in self._slices(batch):
-            part = Batch(*(x[rows] for x in batch))
-            share = counts[rows].sum() / total
+        slices = list(self._slices(batch))
+        for number, (part, histories) in enumerate(slices, start=1):
+            share = _steps(part) / total
             online, target = self._online, self._target
             if histories is not None:
                 online = functools.partial(online, histories=histories)
                 target = functools.partial(target, histories=histories)
-            with self._synchronised(rows.stop >= len(batch.obs)):
+            with self._synchronised(number == len(slices)):
                 loss = self.algorithm.loss(online, target, part)
                 scaled = loss.loss * (share * self._processes.size)
                 scaled.backward()  # type: ignore[no-untyped-call]
@@ -164,16 +165,26 @@ class Update:
             stats = stats + share * torch.stack([x for x in watched if x is not None])
         return stats
 
-    def _slices(self, batch: Batch) -> Iterator[tuple[slice, Histories | None]]:
-        """The batch's rows in slices, each with its distinct histories where these are counted."""
-        for rows in _cut(slice(0, len(batch.obs)), self.counted_batch_size):
-            histories = None
-            if self._may_count:
-                histories = self.online.histories(batch.obs[rows], batch.actions[rows])
-            if histories is not None:
-                yield rows, histories
-            else:
-                yield from ((part, None) for part in _cut(rows, self.micro_batch_size))
+    def _slices(self, batch: Batch) -> Iterator[tuple[Batch, Histories | None]]:
+        """The batch in slices, each with its distinct histories where these are counted."""
+        if not self._may_count:
+            yield from ((part, None) for part in _cut(batch, self.micro_batch_size))
+            return
+        for part in _cut(batch, self._first_cut):
+            yield from self._counted_slices(part)
+
+    def _counted_slices(self, batch: Batch) -> Iterator[tuple[Batch, Histories | None]]:
+        histories = self.online.histories(batch.obs, batch.actions)
+        size, most = len(batch.obs), self._counted_rows
+        if histories is None:
+            yield from ((part, None) for part in _cut(batch, self.micro_batch_size))
+        elif size == 1 or most is None or len(histories.distinct.newest) <= most:
+            yield batch, histories
+        else:
+            order = self.online.alike_together(batch.obs, batch.actions)
+            alike = Batch(*(x.index_select(0, order) for x in batch))
+            for half in _cut(alike, -(-size // 2)):
+                yield from self._counted_slices(half)
 
     def _synchronised(self, last: bool) -> AbstractContextManager[object]:
         """Gradients are summed over processes with the last slice; the others only add to them."""
@@ -201,10 +212,15 @@ class Update:
             self._graph.forget()  # it would go on writing where the state was
 
 
-def _cut(rows: slice, size: int) -> Iterator[slice]:
-    """Rows in slices of at most so many."""
-    for start in range(rows.start, rows.stop, size):
-        yield slice(start, min(start + size, rows.stop))
+def _cut(batch: Batch, size: int) -> Iterator[Batch]:
+    """A batch in slices of at most so many episodes."""
+    for start in range(0, len(batch.obs), size):
+        yield Batch(*(x[start : start + size] for x in batch))
+
+
+def _steps(batch: Batch) -> Tensor:
+    """How many steps count, a scalar."""
+    return batch.mask.sum().to(batch.rewards.dtype)
 
 
 def _say(what: str, reason: str) -> None:

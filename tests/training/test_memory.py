@@ -110,6 +110,16 @@ def test_updates_are_cut_by_length_alone() -> None:
     assert plan_update(TrainConfig(length=50), processes=4).micro_batch_size == 8
 
 
+def test_distinct_histories_are_cut_by_their_number() -> None:
+    """So that memory stops growing with the batch where it would be large; longer ones share."""
+    rows = [plan_update(TrainConfig(length=n)).counted_rows for n in (50, 500, 1500, 10_000)]
+    assert rows == [32 * 52, 32 * 502, 2**14, 4 * 10_002]
+    assert plan_update(TrainConfig(length=500, micro_batch_size=3)).counted_rows == 3 * 502
+    whole, lstm = (plan_update(TrainConfig(length=1500, model=m)) for m in ("gpt", "lstm"))
+    assert whole.bytes < 0.6 * 2**30
+    assert lstm.bytes < whole.bytes
+
+
 def test_long_updates_fit_a_card_of_24_gigabytes() -> None:
     config = TrainConfig(length=10_000, batch_size=64, device="cuda")
     update = plan_update(config)

@@ -44,6 +44,7 @@ def one_update(
     batch: Batch,
     *,
     micro: int | None = None,
+    rows: int | None = None,
     recompute: bool = False,
     dtype: torch.dtype = torch.float32,
 ) -> dict[str, Tensor]:
@@ -51,7 +52,7 @@ def one_update(
     torch.manual_seed(1)
     online = build_network(config, recompute=recompute).to(dtype)
     target = build_network(config).to(dtype).requires_grad_(False)
-    update = Update(config, online, target, micro_batch_size=micro, counted_batch_size=micro)
+    update = Update(config, online, target, micro_batch_size=micro, counted_rows=rows)
     batch = batch._replace(obs=batch.obs.to(dtype), rewards=batch.rewards.to(dtype))
     torch.manual_seed(2)
     stats = update(batch, 1e-3)
@@ -99,34 +100,49 @@ def maze_batch(config: TrainConfig, rows: int) -> Batch:
     return batch
 
 
+@pytest.mark.parametrize("rows", [None, 30, 1])
 @pytest.mark.parametrize(
     "changes",
     [{"discount": 0.0}, {"discount": 1.0, "trace": 1.0}, {"discount": 0.9, "micro_batch_size": 3}],
-    ids=["no-future", "whole-future", "slices"],
+    ids=["no-future", "whole-future", "cut"],
 )
 def test_distinct_histories_give_the_update_of_all_steps(
-    tiny: Make, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    tiny: Make, changes: dict[str, Any], rows: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Statistics, gradients and new weights."""
-    asked: list[int] = []
-    find = QNetwork.histories
+    """Statistics, gradients and new weights, in however few histories at a time."""
+    used: list[tuple[int, int]] = []
+    forward = QNetwork.forward
 
-    def watched(network: QNetwork, obs: Tensor, actions: Tensor) -> Histories | None:
-        found = find(network, obs, actions)
-        asked.append(0 if found is None else len(found.distinct.newest))
-        return found
+    def watched(
+        network: QNetwork, obs: Tensor, actions: Tensor, histories: Histories | None = None
+    ) -> Tensor:
+        assert histories is not None
+        used.append((len(obs), len(histories.distinct.newest)))
+        return forward(network, obs, actions, histories)
 
-    monkeypatch.setattr(QNetwork, "histories", watched)
-    counted, plain = (tiny(length=11, attention_impl=impl, **changes) for impl in ("auto", "sdpa"))
-    batch = maze_batch(counted, 7)
-    micro = changes.get("micro_batch_size", 7)
-    got = one_update(counted, batch, micro=micro, dtype=torch.float64)
-    assert len(asked) == -(-7 // micro)
-    assert all(0 < rows < 7 * 12 for rows in asked)
-    expected = one_update(plain, batch, micro=micro, dtype=torch.float64)
-    for name, value in expected.items():
+    config = tiny(length=11, batch_size=7, num_episodes=8, **changes)
+    batch = maze_batch(config, 7)
+    with monkeypatch.context() as patch:
+        patch.setattr(QNetwork, "forward", watched)
+        got = one_update(config, batch, rows=rows, dtype=torch.float64)
+    for episodes, histories in used:
+        assert histories <= episodes * 13
+        assert episodes <= changes.get("micro_batch_size", 7)
+        assert rows is None or episodes == 1 or histories <= rows
+    assert rows is not None or used[0][1] < used[0][0] * 13, "some are shared"
+    plain = tiny(length=11, batch_size=7, num_episodes=8, attention_impl="sdpa", **changes)
+    for name, value in one_update(plain, batch, dtype=torch.float64).items():
         largest = max(float(value.abs().max()), 1e-6)
         torch.testing.assert_close(got[name], value, rtol=1e-5, atol=1e-5 * largest, msg=name)
+
+
+def test_episodes_that_begin_alike_share_a_slice(tiny: Make) -> None:
+    config = tiny(length=11)
+    batch = maze_batch(config, 8)  # the first four begin alike
+    shuffled = Batch(*(x[torch.tensor([4, 0, 5, 1, 6, 2, 7, 3])] for x in batch))
+    order = build_network(config).alike_together(shuffled.obs, shuffled.actions)
+    places = sorted(order.tolist().index(row) for row in (1, 3, 5, 7))
+    assert places == list(range(places[0], places[0] + 4))
 
 
 @pytest.mark.parametrize("changes", [{"compile_update": True}, {"separate_forwards": True}])
