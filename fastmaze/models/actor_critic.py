@@ -70,7 +70,7 @@ class ActorCritic(QNetwork):
         return ActorCriticOutput(self.head(features), self.values(features), features)
 
     def histories(self, obs: Tensor, actions: Tensor) -> None:
-        """None: whole episodes go through step by step."""
+        """None: critics and policy see whole episodes step by step; only rollouts count tokens."""
 
     def values(self, features: Tensor) -> Tensor:
         """Both critics' action values: from float32 [B, T, F] to float32 [2, B, T, A]."""

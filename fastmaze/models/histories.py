@@ -106,6 +106,7 @@ def distinct(sums: Tensor, ids: Tensor, counts: Tensor) -> Distinct:
 def fingerprints(x: Tensor) -> Tensor:
     """A number for each row of float32 [..., F], int64 [...]: equal for equal bits."""
     bits = x.contiguous().view(torch.int32)
+    bits = bits ^ bits >> 16  # the low bits of small whole numbers are all zero
     # Whole numbers wrap around and can be summed in any order, unlike floats.
     factors = random_numbers(bits.shape[-1]).to(x.device)
     prints: Tensor = (bits * factors).sum(-1)

@@ -178,7 +178,8 @@ def _fingerprints(obs: Tensor, prev_action: Tensor) -> Tensor:
     """A number for each step, int64 [...]: equal where observation and action before it are."""
     obs = obs.flatten(prev_action.ndim)  # [..., D]
     obs = obs if obs.is_floating_point() else obs.float()
-    return fingerprints(torch.cat([obs, prev_action[..., None].to(obs.dtype)], dim=-1))
+    # Adding 0 makes -0 and 0 one token.
+    return fingerprints(torch.cat([obs, prev_action[..., None].to(obs.dtype)], dim=-1) + 0.0)
 
 
 def mlp(

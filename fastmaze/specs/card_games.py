@@ -6,13 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from fastmaze.specs.base import MAX_LENGTH, TaskSpec
+from fastmaze.specs.base import TaskSpec
 from fastmaze.specs.checks import check_integer
 
 SUITS: Final = ("spades", "diamonds", "clubs", "hearts")
 """What an observation shows of a card, and what the actions name."""
 DECK: Final = 52
 """Cards of one deck, as many of each suit."""
+
+MOST_DECKS: Final = 1_000
+"""A staggered start deals every card that comes before it."""
 
 
 class _CardGameSpec(TaskSpec):
@@ -62,10 +65,10 @@ class RepeatFirstSpec(_CardGameSpec):
     )
 
     decks: int = 1
-    """D, decks of 52 cards; POPGym's easy, medium and hard have 1, 8 and 16."""
+    """D, decks of 52 cards, 1 to 1,000; POPGym's easy, medium and hard have 1, 8 and 16."""
 
     def __post_init__(self) -> None:
-        checked = check_integer("decks", self.decks, 1, MAX_LENGTH // DECK)
+        checked = check_integer("decks", self.decks, 1, MOST_DECKS)
         object.__setattr__(self, "decks", checked)
 
     @property

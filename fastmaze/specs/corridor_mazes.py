@@ -117,6 +117,11 @@ def _check_stochasticity(value: Any) -> float:
     number = check_real("stochasticity", value) + 0.0
     if not 0 <= number < 1:
         raise ValueError(f"stochasticity: expected a number from 0 to below 1, got {number}")
+    if number and not 0 < round(number * CHANCES) < CHANCES:
+        raise ValueError(
+            f"stochasticity: expected 0, or a number that is a step of 1/{CHANCES} from 0 and 1 at "
+            f"least, got {number}"
+        )
     return number
 
 

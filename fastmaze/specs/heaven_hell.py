@@ -26,6 +26,7 @@ class HeavenHellSpec(TaskSpec):
     """
 
     family: ClassVar[str] = "HeavenHell"
+    chance: ClassVar[float | None] = 1 / 2
     action_names: ClassVar[tuple[str, ...]] = ("north", "south", "east", "west")
     reset_option: ClassVar[str | None] = "heaven"
     context_size: ClassVar[int] = 1

@@ -36,6 +36,7 @@ class MiniGridMemorySpec(TaskSpec):
     """
 
     family: ClassVar[str] = "MiniGridMemory"
+    chance: ClassVar[float | None] = 1 / 2
     action_names: ClassVar[tuple[str, ...]] = (
         "left", "right", "forward", "pickup", "drop", "toggle", "done",
     )  # fmt: skip
@@ -103,7 +104,9 @@ class MiniGridMemorySpec(TaskSpec):
         end = check_integer(f"{name}['hallway_end']", value["hallway_end"], ends[0], ends[-1])
         start = check_integer(f"{name}['start']", value["start"], 1, end)
         for key in ("cue", "upper"):
-            if not isinstance(value[key], str) or value[key] not in OBJECTS:
+            if not isinstance(value[key], str):
+                raise TypeError(f"{name}['{key}']: expected one of {OBJECTS}, got {value[key]!r}")
+            if value[key] not in OBJECTS:
                 raise ValueError(f"{name}['{key}']: expected one of {OBJECTS}, got {value[key]!r}")
         cue, upper = OBJECTS.index(value["cue"]), OBJECTS.index(value["upper"])
         return np.array([1, end, start, cue, upper], np.uint8)

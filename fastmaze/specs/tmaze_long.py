@@ -20,6 +20,7 @@ class TMazeLongSpec(TaskSpec):
     """
 
     family: ClassVar[str] = "TMazeLong"
+    chance: ClassVar[float | None] = 1 / 2
     action_names: ClassVar[tuple[str, ...]] = ("left", "right", "up", "down")
     state_fields: ClassVar[tuple[tuple[str, str, int], ...]] = (
         ("cue", "<u4", 1),

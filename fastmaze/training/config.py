@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from fastmaze.agents.returns import ValueScale
 from fastmaze.models.attention import ATTENTION_IMPLS, AttentionImpl
-from fastmaze.models.gpt import Positions
+from fastmaze.models.gpt import Positions, counts_tokens
 from fastmaze.models.lstm import LSTMInit
 from fastmaze.specs import FAMILIES, TaskSpec, dial_of, make_spec
 from fastmaze.training.config_checks import check_hyperparameters, choose, integer, real
@@ -76,8 +76,9 @@ class TrainConfig:
     Python). The choice changes the speed, not the run (device drops others with dropout)."""
     attention_impl: AttentionImpl = "auto"
     """Which attention (gpt): triton (this package's kernels, on a GPU), sdpa (PyTorch's, without
-    dropout), reference (the plain formula, for comparison), or auto, the best of what runs. They
-    differ by rounding alone: the same seed drops the same weights in each."""
+    dropout), reference (the plain formula, for comparison), or auto, the best of what runs: on a
+    CPU, in one block without positions and dropout, each distinct history once instead of every
+    step. They differ by rounding alone: the same seed drops the same weights in each."""
     float32_precision: Literal["tf32", "ieee"] = "tf32"
     """How matrix products of float32 are made on a GPU, for the time of the run: tf32 (factors
     rounded to 10 bits after the point; the attention kernels want it) or ieee (exact; auto then
@@ -89,8 +90,9 @@ class TrainConfig:
     stay float32."""
     micro_batch_size: int | None = None
     """Episodes of a batch that go through the networks at once; their gradients add up to the
-    batch's. Default: on a CPU what is fastest, about 4,096 steps; on a GPU what 12 GiB of
-    activations hold, which is the whole batch but for very long episodes."""
+    batch's. Default: on a CPU what is fastest, about 4,096 steps, or 16,384 distinct histories
+    where these are counted; on a GPU what 12 GiB of activations hold, which is the whole batch but
+    for very long episodes."""
     recompute: bool | None = None
     """Run each block (gpt) forward a second time in the backward pass instead of keeping what it
     computed: less memory, a third more work, the same result. Default: where one episode alone
@@ -299,7 +301,7 @@ class TrainConfig:
             raise TypeError(
                 f"task_options: expected a dict, got {type(self.task_options).__name__}"
             )
-        for name in ("length", "corridor_length"):
+        for name in ("length", "corridor_length", dial_of(self.task)):
             if name in self.task_options:
                 raise ValueError(f"task_options: {name} is set by the field `length`")
         self._check_task()
@@ -328,6 +330,10 @@ class TrainConfig:
 
     def _check_update(self) -> None:
         """Checks how an update is computed."""
+        if self.algorithm == "sac-discrete" and self.separate_forwards:
+            raise ValueError("separate_forwards: needs algorithm ddqn, got sac-discrete")
+        if self.algorithm == "ddqn" and self.temperature is not None:
+            raise ValueError("temperature: needs algorithm sac-discrete, got ddqn")
         choose("compute_dtype", self.compute_dtype, ("float32", "bfloat16"))
         if self.model == "lstm" and self.compute_dtype == "bfloat16":
             raise ValueError(
@@ -358,7 +364,31 @@ class TrainConfig:
     @property
     def spec(self) -> TaskSpec:
         """The task."""
-        return make_spec(self.task, **self.env_options)
+        try:
+            return make_spec(self.task, **self.env_options)
+        except ValueError as error:
+            dial = dial_of(self.task)
+            if dial != "length" and str(error).startswith(f"{dial}:"):
+                raise ValueError(f"length, here the {dial} of {self.task}: {error}") from error
+            raise
+
+    @property
+    def counts_histories(self) -> bool:
+        """Whether an update computes each distinct history once, where tokens are few.
+
+        Images are not looked through: they differ too much.
+        """
+        hyper = self.hyper
+        seen_whole = self.compile_update or hyper.separate_forwards
+        if self.algorithm != "ddqn" or self.model != "gpt" or seen_whole:
+            return False
+        return self.spec.obs_dtype != "uint8" and counts_tokens(
+            num_layers=hyper.num_layers,
+            positions=hyper.positions,
+            dropout=hyper.dropout,
+            attention_impl=self.attention_impl,
+            device=self.device.split(":")[0],
+        )
 
     @property
     def env_options(self) -> dict[str, Any]:

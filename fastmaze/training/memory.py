@@ -18,7 +18,6 @@ from typing import Final, NamedTuple
 
 import torch
 
-from fastmaze.models.gpt import counts_tokens
 from fastmaze.models.pixel_embedder import CHANNELS, KERNEL
 from fastmaze.training.config import TrainConfig
 from fastmaze.training.evaluation import eval_envs
@@ -171,7 +170,7 @@ def plan_update(config: TrainConfig, processes: int = 1) -> UpdatePlan:
         rows = LSTM_ROWS if config.model == "lstm" else 1
         size = min(size, max(rows, CPU_TOKENS // (T + 1)))
     tokens = size * (T + 1)
-    if _counts(config, kind):
+    if config.counts_histories:
         tokens = max(tokens, min(batch * (T + 1), counted_rows))
     # Observations as the task has them, rewards float32, actions int64, two masks.
     obs = config.spec.obs_bytes
@@ -182,18 +181,6 @@ def plan_update(config: TrainConfig, processes: int = 1) -> UpdatePlan:
         counted_rows=counted_rows,
         recompute=recompute,
         bytes=whole + math.ceil(per_token * tokens),
-    )
-
-
-def _counts(config: TrainConfig, device: str) -> bool:
-    """Whether only distinct histories go through the networks."""
-    hyper = config.hyper
-    return config.model == "gpt" and counts_tokens(
-        num_layers=hyper.num_layers,
-        positions=hyper.positions,
-        dropout=hyper.dropout,
-        attention_impl=config.attention_impl,
-        device=device,
     )
 
 
@@ -299,7 +286,10 @@ def _parts(
     kept = ("replay_steps", config.replay_episodes * T, hyper.batch_size * T)
     played = ("num_envs", hyper.num_envs)
     evaluated = ("eval_episodes", together)
-    micro = ("micro_batch_size", update.micro_batch_size)
+    at_once = update.micro_batch_size
+    if config.counts_histories:
+        at_once = max(at_once, update.counted_rows // (T + 1))
+    micro = ("micro_batch_size", at_once)
     cache, eval_cache = cache_bytes(config, envs), cache_bytes(config, players)
     return (
         MemoryPart("replay", replay_device, replay, False, *kept),

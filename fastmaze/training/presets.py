@@ -90,6 +90,9 @@ def default(spec: TaskSpec, model: ModelName, algorithm: AlgorithmName = "ddqn")
         far = fetch or spec.penalty == 0 or spec.distract_reward > 0
         reward_scale = -1 / spec.penalty if spec.penalty else float(spec.corridor_length)
     rounds = math.ceil((192 if far else 128) * max(1.0, math.sqrt(T / 51)))
+    # A policy explores by itself; and returns that are followed through actions it did not choose
+    # would teach it the worth of those.
+    sampled = algorithm == "sac-discrete"
     decided = Hyperparameters(
         width=128,
         num_layers=1,
@@ -129,11 +132,11 @@ def default(spec: TaskSpec, model: ModelName, algorithm: AlgorithmName = "ddqn")
         updates_per_round=8,
         replay_steps=max(1_000_000, 1_000 * T),
         replay_balance=0.0,
-        epsilon=min(1.0, 2 / T),
+        epsilon=0.0 if sampled else min(1.0, 2 / T),
         epsilon_spread=True,
         epsilon_anneal=0.0,
-        last_step_epsilon=1.0,
-        first_step_epsilon=0.75 if fetch else 0.2,
+        last_step_epsilon=0.0 if sampled else 1.0,
+        first_step_epsilon=0.0 if sampled else 0.75 if fetch else 0.2,
         eval_every=2 * 32,
     )
     if isinstance(spec, PixelWorldSpec):
@@ -158,6 +161,11 @@ def paper(spec: TaskSpec, model: ModelName, algorithm: AlgorithmName = "ddqn") -
     if isinstance(spec, PixelWorldSpec):
         changes = presets_pixels.paper_changes(spec, model, algorithm)
         return dataclasses.replace(_paper(False, spec, model), **changes)
+    if algorithm == "sac-discrete" and isinstance(spec, TMazeSpec):
+        raise ValueError(
+            "preset: paper trains T-Mazes by ddqn and pixel worlds by sac-discrete (Ni et al. "
+            "2023); got sac-discrete on a T-Maze: take the default preset"
+        )
     if not isinstance(spec, TMazeSpec):
         raise ValueError(
             f"preset: paper has T-Mazes and pixel worlds, which Ni et al. 2023 train on, and no "

@@ -66,5 +66,5 @@ def paper_changes(spec: PixelWorldSpec, model: str, algorithm: str) -> Changes:
         "eval_every": 50,
     }
     if algorithm == "sac-discrete":
-        changes |= {"epsilon": 0.0, "epsilon_anneal": 0.0}
+        changes |= {"epsilon": 0.0, "epsilon_anneal": 0.0, "separate_forwards": False}
     return changes

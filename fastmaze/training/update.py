@@ -82,7 +82,7 @@ class Update:
         self._graph = UpdateGraph(self._run, device) if graph else None
         # Their number differs from batch to batch, which compilers and graphs cannot have; and they
         # are those of whole episodes, of which a separate forward pass leaves out the last step.
-        self._may_count = not (graph or config.compile_update or hyper.separate_forwards)
+        self._may_count = config.counts_histories and not graph
         # What the loss calls; other objects than the networks where those are wrapped.
         self._online: Any = online
         self._target: Any = target

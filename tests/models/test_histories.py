@@ -86,6 +86,10 @@ def test_fingerprints_tell_steps_apart_by_their_bits() -> None:
     assert prints[250:].equal(prints[:250].flip(0))
     assert len(prints.unique()) == 250
     assert len(fingerprints(x.roll(1, 1)[:250]).unique()) == 250, "entries have places"
+    whole = torch.cartesian_prod(*[torch.arange(-3.0, 4.0)] * 4)
+    prints = fingerprints(whole)
+    assert len(prints.unique()) == len(whole)
+    assert len((prints & 0xFFFFF).unique()) > 0.9 * len(whole), "low bits differ, too"
 
 
 def network(**changes: Any) -> QNetwork:

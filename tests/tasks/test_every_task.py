@@ -53,6 +53,18 @@ def test_names_of_the_state_do_not_collide(task: str) -> None:
     assert len(names) == len(set(names))
 
 
+def test_what_no_task_can_have_is_refused() -> None:
+    for value in (1e-12, 0.9999999999):  # chances are counted in steps
+        with pytest.raises(ValueError, match="stochasticity: expected 0, or a number"):
+            fastmaze.make_vec("LambrechtsTMaze", num_envs=1, stochasticity=value, episode_length=9)
+    with pytest.raises(ValueError, match="decks: expected an integer from 1 to 1000, got 1001"):
+        fastmaze.make_vec("RepeatFirst", num_envs=1, decks=1001)
+    envs = fastmaze.make_vec("MiniGridMemory", num_envs=1)
+    context = {"hallway_end": 12, "start": 3, "cue": 1, "upper": "ball"}
+    with pytest.raises(TypeError, match=r"\['cue'\]: expected one of"):
+        envs.reset(options={"context": [context]})
+
+
 @every_task
 @given(
     data=st.data(),

@@ -187,3 +187,34 @@ def test_rewards_far_off_count_where_no_penalty_says_at_once_what_is_wrong(
     hyper = TrainConfig(task="TMaze", length=5, task_options=options).hyper
     assert (hyper.discount, hyper.trace) == (discount, discount)
     assert hyper.reward_scale == 5.0
+
+
+@pytest.mark.parametrize(
+    ("task", "dial"), [("RepeatFirst", "decks"), ("DelayedCatch", "runs"), ("TMaze", "length")]
+)
+def test_the_length_is_set_once(task: str, dial: str) -> None:
+    with pytest.raises(ValueError, match=f"task_options: {dial} is set by the field `length`"):
+        TrainConfig(task=task, length=3, task_options={dial: 2})
+
+
+def test_a_length_out_of_range_is_told_by_its_name() -> None:
+    with pytest.raises(ValueError, match="length, here the decks of Autoencode: decks: expected"):
+        TrainConfig(task="Autoencode", length=50)
+
+
+@pytest.mark.parametrize("task", ["PassiveTMaze", "ActiveTMaze", "TMazeLong", "KeyToDoor"])
+def test_a_policy_is_not_made_to_act_at_random(task: str) -> None:
+    """Returns that are followed through actions it did not choose would teach their worth."""
+    hyper = TrainConfig(task=task, length=9, algorithm="sac-discrete").hyper
+    assert hyper.trace == 0 or max(
+        hyper.epsilon, hyper.first_step_epsilon, hyper.last_step_epsilon
+    ) == 0  # fmt: skip
+
+
+def test_what_belongs_to_the_other_algorithm_is_refused() -> None:
+    with pytest.raises(ValueError, match="separate_forwards: needs algorithm ddqn"):
+        TrainConfig(algorithm="sac-discrete", separate_forwards=True)
+    with pytest.raises(ValueError, match="temperature: needs algorithm sac-discrete"):
+        TrainConfig(temperature=0.2)
+    with pytest.raises(ValueError, match="preset: paper trains T-Mazes by ddqn"):
+        TrainConfig(algorithm="sac-discrete", preset="paper")

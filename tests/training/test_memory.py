@@ -140,15 +140,34 @@ def test_a_length_that_cannot_fit_is_refused_at_once(tmp_path: Path) -> None:
     assert not config.directory.exists()
 
 
+def test_what_is_not_counted_is_not_forecast() -> None:
+    """Only some updates compute distinct histories, which take more at once."""
+    counted = plan_update(TrainConfig(length=1500)).bytes
+    for changes in (
+        {"compile_update": True},
+        {"separate_forwards": True},
+        {"attention_impl": "sdpa"},
+        {"positions": "sinusoidal"},
+    ):
+        config = TrainConfig(length=1500, **changes)  # type: ignore[arg-type]
+        assert not config.counts_histories
+        assert plan_update(config).bytes < 0.5 * counted
+    assert not TrainConfig(algorithm="sac-discrete").counts_histories
+    assert not TrainConfig(task="KeyToDoor").counts_histories, "images"
+    assert not TrainConfig(device="cuda").counts_histories
+    assert TrainConfig().counts_histories
+
+
+@pytest.mark.parametrize("given", [{"micro_batch_size": 32}, {}], ids=["asked", "default"])
 @pytest.mark.parametrize("share", [0.9, 0.5, 0.2, 0.1])
-def test_following_the_advice_makes_it_fit(share: float) -> None:
-    config = TrainConfig(length=1000, micro_batch_size=32)
+def test_following_the_advice_makes_it_fit(share: float, given: dict[str, Any]) -> None:
+    config = TrainConfig(length=1000, **given)
     free = int(share * plan_memory(config).total("cpu"))
     with pytest.raises(ValueError, match="To make it fit, lower ") as caught:
         plan_memory(config).check({"cpu": free})
     advice = re.findall(r"(\w+) to ([\d_]+)", str(caught.value).split("lower ")[1])
     changes: dict[str, Any] = {name: int(value) for name, value in advice}
-    smaller = TrainConfig(length=1000, **{"micro_batch_size": 32, **changes})
+    smaller = TrainConfig(length=1000, **{**given, **changes})
     plan_memory(smaller).check({"cpu": free})
 
 

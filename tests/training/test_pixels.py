@@ -211,7 +211,10 @@ def test_a_run_tells_what_the_task_counts(
         ({"algorithm": "sac-discrete", "backend": "device"}, "backend: device plays greedily"),
         ({"algorithm": "sac"}, r"algorithm: expected one of \('ddqn', 'sac-discrete'\), got 'sac'"),
         ({"task": "MemoryLength", "preset": "paper"}, "preset: paper has T-Mazes and pixel worlds"),
-        ({"temperature": -1.0}, "temperature: expected a finite number"),
+        (
+            {"algorithm": "sac-discrete", "temperature": -1.0},
+            "temperature: expected a finite number",
+        ),
     ],
 )
 def test_what_cannot_be_trained_is_refused(changes: dict[str, Any], message: str) -> None:
