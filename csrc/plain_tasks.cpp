@@ -3,7 +3,11 @@
 
 #include "autoencode.hpp"
 #include "corridor_maze.hpp"
+#include "delayed_catch.hpp"
+#include "heaven_hell.hpp"
+#include "memory_cards.hpp"
 #include "memory_length.hpp"
+#include "minigrid_memory.hpp"
 #include "pixel_world.hpp"
 #include "repeat_first.hpp"
 #include "tmaze_long.hpp"
@@ -21,6 +25,10 @@ const PlainTasks& plain_tasks() {
         {"CorridorMaze", make_core<CorridorMaze<true, false>, CorridorMaze<true, true>,
                                    CorridorMaze<false, false>, CorridorMaze<false, true>>},
         {"TMazeLong", make_core<TMazeLong<false>, TMazeLong<true>>},
+        {"HeavenHell", make_core<HeavenHell>},
+        {"MemoryCards", make_core<MemoryCards<5>, MemoryCards<0>>},
+        {"DelayedCatch", make_core<DelayedCatch>},
+        {"MiniGridMemory", make_core<MiniGridMemory>},
     };
     static constexpr PlainTasks kAll{fastmaze_isa_name(FASTMAZE_ISA), kTasks,
                                      kTasks + sizeof kTasks / sizeof kTasks[0]};

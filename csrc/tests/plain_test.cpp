@@ -49,6 +49,20 @@ Options random_options(const std::string& task) {
                         {"episode_length", any(1, 30)}});
     }
     if (task == "TMazeLong") return Options({{"length", any(1, 20)}, {"noise", any(0, 1)}});
+    if (task == "HeavenHell") {
+        return Options({{"size", any(1, 4)}, {"episode_length", any(1, 30)}});
+    }
+    if (task == "MemoryCards") {
+        return Options({{"pairs", any(0, 1) ? 5 : any(1, 16)}, {"episode_length", any(1, 30)}});
+    }
+    if (task == "DelayedCatch") {
+        return Options({{"runs", any(1, 9)}, {"random_paddle", any(0, 1)}});
+    }
+    if (task == "MiniGridMemory") {
+        return Options({{"size", 2 * any(3, 9) + 1},
+                        {"random_length", any(0, 1)},
+                        {"episode_length", any(1, 60)}});
+    }
     std::fprintf(stderr, "%s: no options in plain_test.cpp\n", task.c_str());
     std::exit(1);
 }

@@ -17,7 +17,11 @@ from typing import Any, Final
 from fastmaze.specs.base import TaskSpec
 from fastmaze.specs.card_games import AutoencodeSpec, RepeatFirstSpec
 from fastmaze.specs.corridor_mazes import CorridorMazeSpec, bakker_t_maze, lambrechts_t_maze
+from fastmaze.specs.delayed_catch import DelayedCatchSpec
+from fastmaze.specs.heaven_hell import HeavenHellSpec
+from fastmaze.specs.memory_cards import MemoryCardsSpec
 from fastmaze.specs.memory_length import MemoryLengthSpec
+from fastmaze.specs.minigrid_memory import MiniGridMemorySpec
 from fastmaze.specs.pixel_worlds import (
     KeyToDoorSpec,
     VisualMatchSpec,
@@ -123,6 +127,22 @@ FAMILIES: Final[Mapping[str, Family]] = {
         reference="fastmaze.reference.tmaze_long:TMazeLong",
         renderer="fastmaze.envs.plain_rendering:PlainRenderer",
     ),
+    "HeavenHell": Family(
+        reference="fastmaze.reference.heaven_hell:HeavenHell",
+        renderer="fastmaze.envs.grid_rendering:GridRenderer",
+    ),
+    "MemoryCards": Family(
+        reference="fastmaze.reference.memory_cards:MemoryCards",
+        renderer="fastmaze.envs.plain_rendering:PlainRenderer",
+    ),
+    "DelayedCatch": Family(
+        reference="fastmaze.reference.delayed_catch:DelayedCatch",
+        renderer="fastmaze.envs.grid_rendering:GridRenderer",
+    ),
+    "MiniGridMemory": Family(
+        reference="fastmaze.reference.minigrid_memory:MiniGridMemory",
+        renderer="fastmaze.envs.grid_rendering:GridRenderer",
+    ),
 }
 """`TaskSpec.family` to what there is of it."""
 
@@ -212,6 +232,34 @@ TASKS: Final[Mapping[str, Task]] = {
         spec=TMazeLongSpec,
         summary="remember the cue of the first step; the corridor moves by itself",
         paper=Paper("100", "T", "T", "1"),
+    ),
+    "HeavenHell": Task(
+        make=HeavenHellSpec,
+        spec=HeavenHellSpec,
+        dial="size",
+        summary="ask the priest which arm is heaven, then go there",
+        paper=Paper("20", "T", "T", "T"),
+    ),
+    "MemoryCards": Task(
+        make=MemoryCardsSpec,
+        spec=MemoryCardsSpec,
+        dial="episode_length",
+        summary="find the partner of the card that shows",
+        paper=Paper("50", "long", "long", "1"),
+    ),
+    "DelayedCatch": Task(
+        make=DelayedCatchSpec,
+        spec=DelayedCatchSpec,
+        dial="runs",
+        summary="catch ball after ball, all paid at the end",
+        paper=Paper("280", "1", "T", "T"),
+    ),
+    "MiniGridMemory": Task(
+        make=MiniGridMemorySpec,
+        spec=MiniGridMemorySpec,
+        dial="episode_length",
+        summary="see an object, go to the one of the same kind",
+        paper=Paper("1445", "≤ 51", "T", "≤ 51"),
     ),
 }
 """Every task by name."""

@@ -43,13 +43,13 @@ LOOPS = [
          {"baseline": 15, "avx2": 18, "avx512": 18}),
     Loop("tmaze_kernels.cpp", "tmaze_kernels.cpp", "draw_goals", dict.fromkeys(ISAS, 1)),
     # Memory Length as usual, Repeat First, 4 corridor mazes (2 show three bits), 2 of T-Maze Long,
-    # 2 of Umbrella Length.
+    # 2 of Umbrella Length, HeavenHell.
     Loop("plain_tasks.cpp", "plain_loops.hpp", "move_run",
-         {"baseline": 4, "avx2": 10, "avx512": 10}),
+         {"baseline": 5, "avx2": 11, "avx512": 11}),
     # For every class with kMomentDraws.
-    Loop("plain_tasks.cpp", "plain_loops.hpp", "draw_moments", dict.fromkeys(ISAS, 7)),
+    Loop("plain_tasks.cpp", "plain_loops.hpp", "draw_moments", dict.fromkeys(ISAS, 9)),
     # For each of 3 action types of every class.
-    Loop("plain_tasks.cpp", "plain_loops.hpp", "narrow_from", dict.fromkeys(ISAS, 39)),
+    Loop("plain_tasks.cpp", "plain_loops.hpp", "narrow_from", dict.fromkeys(ISAS, 54)),
 ]  # fmt: skip
 
 

@@ -49,6 +49,14 @@ OPTIONS: Final[dict[str, dict[str, st.SearchStrategy[Any]]]] = {
         "episode_length": st.integers(1, 30),
     },
     "TMazeLong": {"length": st.integers(1, 20), "noise": st.booleans()},
+    "HeavenHell": {"size": st.integers(1, 6), "episode_length": st.integers(1, 40)},
+    "MemoryCards": {"pairs": st.integers(1, 16) | st.just(5), "episode_length": st.integers(1, 40)},
+    "DelayedCatch": {"runs": st.integers(1, 12), "random_paddle": st.booleans()},
+    "MiniGridMemory": {
+        "size": st.integers(3, 9).map(lambda half: 2 * half + 1),
+        "random_length": st.booleans(),
+        "episode_length": st.integers(1, 60),
+    },
 }
 """Task to its options' strategies; every option is left out now and then."""
 
