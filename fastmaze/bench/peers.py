@@ -11,6 +11,7 @@ import numpy as np
 
 from fastmaze.bench.contenders import Make, Step, Unavailable, random_actions
 from fastmaze.specs import TMazeSpec
+from fastmaze.specs.delayed_catch import BOARD
 
 
 def _require(module: str, install: str) -> Any:
@@ -116,12 +117,23 @@ def _popgym(name: str, cls: str) -> tuple[str, Make]:
         env.reset(seed=0)
         return env
 
-    def step(env: Any, action: int) -> None:
-        _, _, terminated, truncated, _ = env.step(action)
-        if terminated or truncated:
-            env.reset()
+    return f"popgym {name}", _loop(make, _step_gymnasium)
 
-    return f"popgym {name}", _loop(make, step)
+
+def _minigrid_memory(spec: Any) -> Any:
+    module = _require("minigrid.envs.memory", "pip install minigrid")
+    env = module.MemoryEnv(
+        size=spec.size, random_length=spec.random_length, max_steps=spec.episode_length
+    )
+    env.reset(seed=0)
+    return env
+
+
+def _step_gymnasium(env: Any, action: int) -> None:
+    """A step of a Gymnasium env, and the next episode where it ends."""
+    _, _, terminated, truncated, _ = env.step(action)
+    if terminated or truncated:
+        env.reset()
 
 
 PUBLISHED: Final[dict[str, tuple[str, Make]]] = {
@@ -137,5 +149,7 @@ PUBLISHED: Final[dict[str, tuple[str, Make]]] = {
     ),
     "RepeatFirst": _popgym("repeat_first", "RepeatFirst"),
     "Autoencode": _popgym("autoencode", "Autoencode"),
+    "DelayedCatch": _bsuite("catch", "Catch", lambda spec: {"rows": BOARD, "columns": BOARD}),
+    "MiniGridMemory": ("minigrid memory", _loop(_minigrid_memory, _step_gymnasium)),
 }
 """Task to the package that it is from: what its row is called, and what makes the contender."""

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import pytest
 
 import fastmaze
+from fastmaze.bench import peers
+from tests.packages.replaying import load
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # of the package's own imports
-    catch = pytest.importorskip(
-        "bsuite.environments.catch", reason="bsuite is not installed: pip install bsuite"
-    )
+pytest.importorskip("bsuite", reason="bsuite is not installed: pip install bsuite")
 
 
 @pytest.mark.parametrize("backend", ["native", "reference"])
@@ -21,7 +17,9 @@ def test_replay(backend: str) -> None:
     runs, n = 40, 20
     ours = fastmaze.make_vec("DelayedCatch", num_envs=n, runs=runs, backend=backend)
     obs, _ = ours.reset(seed=0)
-    theirs = [catch.Catch(rows=7, columns=7, seed=i) for i in range(n)]
+    theirs = [
+        load("bsuite.environments.catch", "Catch", rows=7, columns=7, seed=i) for i in range(n)
+    ]
     generator = np.random.default_rng(1)
     caught = np.zeros(n)
     for run in range(runs):
@@ -46,3 +44,10 @@ def test_replay(backend: str) -> None:
     np.testing.assert_array_equal(reward, caught)
     np.testing.assert_array_equal(info["episode_return"], caught)
     assert 5 * n < caught.sum() < runs * n
+
+
+def test_the_benchmark_steps_it() -> None:
+    _, make = peers.PUBLISHED["DelayedCatch"]
+    step = make(fastmaze.make_vec("DelayedCatch").task_spec, 3, 1)
+    for _ in range(20):
+        step()

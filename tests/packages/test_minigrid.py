@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-import warnings
 from typing import Any
 
 import numpy as np
 import pytest
 
 import fastmaze
+from fastmaze.bench import peers
+from tests.packages.replaying import load
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # of the package's own imports
-    memory = pytest.importorskip(
-        "minigrid.envs.memory", reason="minigrid is not installed: pip install minigrid"
-    )
+pytest.importorskip("minigrid", reason="minigrid is not installed: pip install minigrid")
 
 EPISODES = int(os.environ.get("FASTMAZE_PACKAGE_EPISODES", "12"))
 """Of each configuration."""
@@ -37,14 +34,12 @@ def context_of(env: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("size", "random_length"), [*REGISTERED, (7, True), (21, True)])
 def test_replay(size: int, random_length: bool) -> None:
-    theirs = memory.MemoryEnv(size=size, random_length=random_length)
+    options = {"size": size, "random_length": random_length}
+    theirs = load("minigrid.envs.memory", "MemoryEnv", **options)
     ours = [
-        fastmaze.make_vec(
-            "MiniGridMemory", num_envs=1, size=size, random_length=random_length, backend=backend,
-            autoreset_mode="Disabled",
-        )
-        for backend in ("native", "reference")
-    ]  # fmt: skip
+        fastmaze.make_vec("MiniGridMemory", backend=name, autoreset_mode="Disabled", **options)
+        for name in ("native", "reference")
+    ]
     assert ours[0].task_spec.episode_length == theirs.max_steps
     generator = np.random.default_rng(size)
     ends = {"right": 0, "wrong": 0, "time": 0}
@@ -71,3 +66,10 @@ def test_replay(size: int, random_length: bool) -> None:
         ends["right" if reward > 0 else "wrong" if terminated else "time"] += 1
     assert ends["right"] > 0
     assert ends["wrong"] > 0
+
+
+def test_the_benchmark_steps_it() -> None:
+    _, make = peers.PUBLISHED["MiniGridMemory"]
+    step = make(fastmaze.make_vec("MiniGridMemory", episode_length=9).task_spec, 3, 1)
+    for _ in range(20):
+        step()
