@@ -66,11 +66,9 @@ class MemoryCards {
     }
 
     void observe(const Env&, const State& state, float* obs) const {
-        const float gone = static_cast<float>(pairs() + 1);
-        for (uint32_t i = 0; i < static_cast<uint32_t>(cards()); ++i) {
-            const float number = i == state.shown ? static_cast<float>(state.deal[i]) : 0.0f;
-            obs[i] = state.gone >> i & 1 ? gone : number;
-        }
+        const float found = static_cast<float>(pairs() + 1);
+        for (int i = 0; i < cards(); ++i) obs[i] = state.gone >> i & 1 ? found : 0.0f;
+        if (state.gone != all()) obs[state.shown] = static_cast<float>(state.deal[state.shown]);
     }
 
     Episode result(const Env&, const State& state) const {
