@@ -20,7 +20,6 @@ PACKAGES: Final = {
     "gymnasium": None,
     "tyro": None,
     "numba": 'pip install "fastmaze[numba]"',
-    "device": 'pip install "fastmaze[train]"',
     "torch": 'pip install "fastmaze[train]"',
     "safetensors": 'pip install "fastmaze[train]"',
     "tensorboard": 'pip install "fastmaze[train]"',
@@ -48,7 +47,8 @@ def examine() -> dict[str, Any]:
 
     Returns:
         "versions" (name to version, None where missing), "backends" (name to {"works", "detail"}),
-        "cpu", "threads", "gpu", and "advice", a list of what to do.
+        "tasks" (name to the backends that have it), "cpu", "threads", "gpu", and "advice", a list
+        of what to do.
     """
     versions = _versions()
     backends = {name: _try_backend(name) for name in BACKENDS}
@@ -56,6 +56,7 @@ def examine() -> dict[str, Any]:
     return {
         "versions": versions,
         "backends": backends,
+        "tasks": {name: list(task.family.backends) for name, task in TASKS.items()},
         "cpu": _cpu(),
         "threads": _threads(),
         "gpu": gpu,
@@ -71,6 +72,9 @@ def report(findings: dict[str, Any]) -> str:
     lines.append("backends")
     for name, state in findings["backends"].items():
         lines.append(f"  {name:12} {'works' if state['works'] else 'FAILS'}: {state['detail']}")
+    lines.append("tasks")
+    for name, has in findings["tasks"].items():
+        lines.append(f"  {name:19} {' '.join(has)}")
     lines.append("machine")
     for name in ("cpu", "threads", "gpu"):
         for key, value in findings[name].items():

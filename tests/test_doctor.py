@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import sys
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,10 @@ def test_healthy_installation() -> None:
     for name, version in findings["versions"].items():
         assert name in text
         assert version is None or version in text
+    assert "  PassiveTMaze        native numba device reference\n" in text
+    assert "  MiniGridMemory      native reference\n" in text
+    packages = findings["versions"].keys() - {"python", "fastmaze"}
+    assert all(importlib.metadata.version(name) for name in packages), "all are installed here"
 
 
 @pytest.mark.usefixtures("quick")
