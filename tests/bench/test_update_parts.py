@@ -78,8 +78,8 @@ class Diary(Recorder):
     ("changes", "forwards", "looked_up"),
     [
         ({}, ONLINE + TARGET, LOOKED_UP),
-        ({"attention_impl": "sdpa"}, ONLINE + TARGET, LOOKED_UP),
-        ({"dropout": 0.1}, ONLINE + TARGET, LOOKED_UP),
+        ({"attention_impl": "sdpa"}, ONLINE + TARGET, ()),
+        ({"dropout": 0.1}, ONLINE + TARGET, ()),
         ({"discount": 0.0}, ONLINE, LOOKED_UP),
         ({"separate_forwards": True}, ONLINE + ONLINE + TARGET, ()),
     ],

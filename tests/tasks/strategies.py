@@ -45,7 +45,7 @@ OPTIONS: Final[dict[str, dict[str, st.SearchStrategy[Any]]]] = {
     "BakkerTMaze": {"length": st.integers(1, 6), "episode_length": st.integers(1, 30)},
     "LambrechtsTMaze": {
         "length": st.integers(1, 6),
-        "stochasticity": st.floats(0, 0.9),
+        "stochasticity": st.just(0.0) | st.floats(1e-9, 0.9),
         "episode_length": st.integers(1, 30),
     },
     "TMazeLong": {"length": st.integers(1, 20), "noise": st.booleans()},

@@ -185,7 +185,7 @@ def test_draws_are_even() -> None:
         ({"hallway_end": "10"}, TypeError, "hallway_end"),
         ({"start": 11}, ValueError, r"\['start'\]: expected an integer from 1 to 10"),
         ({"cue": "box"}, ValueError, r"\['cue'\]: expected one of \('key', 'ball'\)"),
-        ({"upper": 1}, ValueError, "upper"),
+        ({"upper": 1}, TypeError, "upper"),
         ({"lower": "key"}, ValueError, "expected the keys"),
     ],
 )
