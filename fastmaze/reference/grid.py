@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 from fastmaze.reference.base import SpecificationEnv
 
 
@@ -13,18 +15,18 @@ class GridEnv(SpecificationEnv):
     """
 
     @property
+    @abstractmethod
     def grid_shape(self) -> tuple[int, int]:
         """Rows and columns; the same in every episode of a task."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def player_cell(self) -> tuple[int, int]:
         """Row and column that the picture must show."""
-        raise NotImplementedError
 
+    @abstractmethod
     def character(self, row: int, column: int) -> str:
         """What stands on a cell, the player included."""
-        raise NotImplementedError
 
     def is_in_view(self, row: int, column: int) -> bool:
         """Whether the present observation shows the cell."""
