@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from importlib import metadata
 from importlib.util import find_spec
 from typing import Final
 
@@ -28,3 +30,30 @@ def require_matplotlib(what: str) -> None:
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
         raise ImportError(f'{what} needs matplotlib: pip install "fastmaze[plot]"') from error
+
+
+def require_trainer(module: str, *, extra: str, at_least: str, package: str) -> None:
+    """Raises ImportError, with the line to install it, if a trainer is missing or too old.
+
+    Args:
+        module: needs it, e.g. "fastmaze.integrations.sb3".
+        extra: FastMaze's extra that installs it, e.g. "sb3".
+        at_least: the oldest version known to work, e.g. "2.3".
+        package: the trainer as pip knows it, e.g. "stable-baselines3".
+    """
+    line = f'pip install "fastmaze[{extra}]"'
+    try:
+        found = metadata.version(package)
+    except metadata.PackageNotFoundError as error:
+        raise ImportError(f"{module} needs {package}, not installed here: {line}") from error
+    if _numbers(found) < _numbers(at_least):
+        raise ImportError(
+            f"{module} needs {package} >= {at_least}, the oldest version known to work; found "
+            f"{found}: {line}"
+        )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """The leading numbers of a version: "2.13.0+cpu" is (2, 13, 0), "3.0rc1" is (3, 0)."""
+    match = re.match(r"\d+(\.\d+)*", version)
+    return tuple(map(int, match.group().split("."))) if match else ()

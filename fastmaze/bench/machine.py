@@ -26,7 +26,8 @@ def describe() -> dict[str, Any]:
             name: _version(name)
             for name in ("fastmaze", "numpy", "numba", "gymnasium", "torch", "triton", "flash-attn",
                          "pufferlib", "pufferlib-core", "envpool", "gymnax", "jax",
-                         "bsuite", "popgym", "minigrid")
+                         "bsuite", "popgym", "minigrid",
+                         "stable-baselines3", "sb3-contrib", "torchrl", "tensordict", "ray")
         },
     }  # fmt: skip
 
