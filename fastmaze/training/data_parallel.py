@@ -19,6 +19,8 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import gc
+import importlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -171,6 +173,9 @@ def meet(config: TrainConfig) -> Iterator[Processes]:
     try:
         yield Processes(rank, size, on_host)
     finally:
+        # With the last of what holds the group go its threads. One that still lets go of a tensor
+        # while the interpreter shuts down would abort the process.
+        gc.collect()
         dist.destroy_process_group()
 
 
@@ -208,6 +213,9 @@ def check_split(config: TrainConfig, size: int, on_host: int) -> None:
 
 def _join(size: int, config: TrainConfig) -> int:
     """Starts the process group, and returns this process's rank."""
+    # DistributedDataParallel imports it; where that happens after the start, the defaults of its
+    # functions hold the group for good.
+    importlib.import_module("torch.distributed.nn.functional")
     on_gpu = torch.device(config.device).type == "cuda"
     if on_gpu:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))

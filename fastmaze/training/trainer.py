@@ -78,11 +78,25 @@ def train(
         OSError: the disk is full. This and the one above leave the last checkpoint as it was.
     """
     began = time.perf_counter()
-    device = check_device(config.device)
+    check_device(config.device)
     check_compute_dtype(config)
     check_attention(config)
+    with meet(config) as processes:
+        # A function of its own, so that nothing here holds the processes' group when they part.
+        return _train(config, processes, resume, progress, allow_other_version, began)
+
+
+def _train(
+    config: TrainConfig,
+    processes: Processes,
+    resume: bool,
+    progress: bool,
+    allow_other_version: bool,
+    began: float,
+) -> TrainResult:
+    """`train`, in one of the processes that met."""
+    device = torch.device(config.device)
     with contextlib.ExitStack() as stack:
-        processes = stack.enter_context(meet(config))
         progress = progress and processes.first
         stack.enter_context(torch_settings(config))
         torch.manual_seed(config.seed)

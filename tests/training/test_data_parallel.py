@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -81,6 +82,26 @@ def test_two_processes_train_as_one_does_and_go_on(tiny: Make, tmp_path: Path) -
         resume_training(two, num_episodes=40, progress=False)
     output(launch(2, "--resume", str(two), "--num-episodes", "40"))
     assert_close_runs(one, two)
+
+
+ENDS_QUIETLY = """
+import json, pathlib, sys
+from fastmaze.training import TrainConfig, train
+
+train(TrainConfig(**json.loads(sys.argv[1])), progress=False)
+names = [path.read_text() for path in pathlib.Path("/proc/self/task").glob("*/comm")]
+sys.exit(str(names) if any("gloo" in name for name in names) else 0)
+"""
+
+
+def test_no_thread_of_the_group_outlives_it(tmp_path: Path) -> None:
+    """One that frees a tensor while the interpreter shuts down aborts its process, now and then."""
+    script = tmp_path / "ends_quietly.py"
+    script.write_text(ENDS_QUIETLY)
+    config = json.dumps({**TINY, **CHANGES, "run_dir": str(tmp_path / "run")})
+    command = [*TORCHRUN, "--nproc-per-node=2", str(script), config]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
 
 
 def assert_close_runs(one: Path, two: Path) -> None:
