@@ -143,7 +143,7 @@ def check_equal(case: Case, impl: Impl, device: torch.device) -> list[str]:
 
 def check_rollout(model: str, device: torch.device) -> list[str]:
     """Plays episodes by CUDA graph and without; on a CPU both are the plain loop."""
-    config = TrainConfig(length=40, model=model, device=str(device))  # type: ignore[arg-type]
+    config = TrainConfig(length=40, model=model, device=str(device))
     torch.manual_seed(0)
     network = build_network(config)
     epsilon = np.full((config.spec.episode_length, 16), 0.3)

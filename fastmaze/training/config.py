@@ -14,13 +14,13 @@ from fastmaze.agents.returns import ValueScale
 from fastmaze.models.attention import ATTENTION_IMPLS, AttentionImpl
 from fastmaze.models.gpt import Positions, counts_tokens
 from fastmaze.models.lstm import LSTMInit
+from fastmaze.models.own_model import absolute, is_own, load_own, short_name
 from fastmaze.specs import FAMILIES, TaskSpec, dial_of, make_spec
 from fastmaze.training.config_checks import check_hyperparameters, choose, integer, real
 from fastmaze.training.presets import (
     PRESETS,
     AlgorithmName,
     Hyperparameters,
-    ModelName,
     PresetName,
 )
 
@@ -53,8 +53,10 @@ class TrainConfig:
     algorithm: AlgorithmName = "ddqn"
     """What is learned: ddqn (action values) or sac-discrete (a policy and twin critics on one
     encoder)."""
-    model: ModelName = "gpt"
-    """Memory model: gpt (transformer) or lstm."""
+    model: str = "gpt"
+    """Memory model: gpt (transformer), lstm, or one of your own, e.g. my_model.py:GRU or
+    package.module:GRU (docs/plug-ins.md). What it names is run, also by `evaluate` and on resuming,
+    as it is then."""
     preset: PresetName = "default"
     """Who decides what is left open below: default (what learned fastest) or paper (what Ni et
     al. 2023 published). Values named below are those for T-Mazes; the pixel worlds have some of
@@ -277,7 +279,7 @@ class TrainConfig:
         """Checks what no preset decides."""
         choose("preset", self.preset, tuple(PRESETS))
         choose("algorithm", self.algorithm, ("ddqn", "sac-discrete"))
-        choose("model", self.model, ("gpt", "lstm"))
+        self._check_model()
         choose("backend", self.backend, ("native", "numba", "device", "reference"))
         choose("attention_impl", self.attention_impl, ATTENTION_IMPLS)
         choose("float32_precision", self.float32_precision, ("tf32", "ieee"))
@@ -305,6 +307,22 @@ class TrainConfig:
             if name in self.task_options:
                 raise ValueError(f"task_options: {name} is set by the field `length`")
         self._check_task()
+
+    def _check_model(self) -> None:
+        """Checks that there is such a memory model; what it can do is seen when a run begins."""
+        if not isinstance(self.model, str):
+            raise TypeError(
+                "model: expected gpt, lstm, or as text where one of your own is, FILE.py:NAME or "
+                f"MODULE:NAME, got {self.model!r}"
+            )
+        if is_own(self.model):
+            object.__setattr__(self, "model", absolute(self.model))
+            load_own(self.model)
+        elif self.model not in ("gpt", "lstm"):
+            raise ValueError(
+                "model: expected gpt, lstm, or one of your own as FILE.py:NAME or MODULE:NAME, got "
+                f"{self.model!r}"
+            )
 
     def _check_task(self) -> None:
         """Checks the task, its length and its options, and that all this can be trained on it."""
@@ -340,8 +358,10 @@ class TrainConfig:
                 "compute_dtype: bfloat16 needs model gpt: an LSTM that remembers T steps forgets "
                 "1/T a step, which bfloat16 cannot tell from nothing beyond T = 256; got lstm"
             )
-        if self.model == "lstm" and self.recompute:
-            raise ValueError("recompute: needs model gpt, whose blocks it repeats; got lstm")
+        if self.model != "gpt" and self.recompute:
+            raise ValueError(
+                f"recompute: needs model gpt, whose blocks it repeats; got {self.model}"
+            )
         if self.micro_batch_size is not None:
             integer("micro_batch_size", self.micro_batch_size, 1)
         for name in ("compile_update", "cuda_graph_update"):
@@ -409,7 +429,7 @@ class TrainConfig:
     def directory(self) -> Path:
         """Where the run is kept."""
         algorithm = "" if self.algorithm == "ddqn" else f"{self.algorithm}-"
-        name = f"{self.task}-{self.length}-{algorithm}{self.model}-seed{self.seed}"
+        name = f"{self.task}-{self.length}-{algorithm}{short_name(self.model)}-seed{self.seed}"
         return Path("runs") / name if self.run_dir is None else self.run_dir
 
     @property

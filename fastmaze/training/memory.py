@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 
 import torch
 
+from fastmaze.models.own_model import Measured, check_own, is_own
 from fastmaze.models.pixel_embedder import CHANNELS, KERNEL
 from fastmaze.training.config import TrainConfig
 from fastmaze.training.evaluation import eval_envs
@@ -167,7 +168,7 @@ def plan_update(config: TrainConfig, processes: int = 1) -> UpdatePlan:
     size = min(size, batch)
     counted_rows = min(size * (T + 1), max(COUNTED_ROWS, 4 * (T + 1)))
     if config.micro_batch_size is None and kind == "cpu":
-        rows = LSTM_ROWS if config.model == "lstm" else 1
+        rows = 1 if config.model == "gpt" else LSTM_ROWS
         size = min(size, max(rows, CPU_TOKENS // (T + 1)))
     tokens = size * (T + 1)
     if config.counts_histories:
@@ -198,9 +199,12 @@ def activation_bytes(config: TrainConfig, rows: int, *, recompute: bool) -> int:
     heads = _num_heads(config)
     outside: float = E + 3 * F + heads * (sum(hyper.head_widths) + 4 * config.spec.num_actions) + 4
     outside += _pixels(config).kept
-    if config.model == "lstm":
+    inside: float
+    if is_own(config.model):
+        inside = _own(config).kept_bytes / 4
+    elif config.model == "lstm":
         # Gates, cells and their activations, and copies of what comes in.
-        inside: float = (11 * F + 6 * E) + (hyper.num_layers - 1) * 17 * F
+        inside = (11 * F + 6 * E) + (hyper.num_layers - 1) * 17 * F
     else:
         # Input and its sum with attention; what autocast makes narrow: norms, queries, keys,
         # values, what attention gives, the MLP's middle.
@@ -217,6 +221,8 @@ def activation_bytes(config: TrainConfig, rows: int, *, recompute: bool) -> int:
 def cache_bytes(config: TrainConfig, num_envs: int) -> int:
     """The network's memory of so many episodes played together."""
     hyper = config.hyper
+    if is_own(config.model):
+        return _own(config).state_bytes * num_envs
     per_token = 4 * 2 * hyper.num_layers * hyper.width * num_envs  # keys and values
     return per_token if config.model == "lstm" else per_token * config.spec.episode_length
 
@@ -230,13 +236,27 @@ def network_bytes(config: TrainConfig) -> int:
     pixels = _pixels(config)
     count += pixels.weights + hyper.obs_width * (pixels.outputs + 1)
     count += hyper.action_width * (config.spec.num_actions + 1)
-    if config.model == "lstm":
+    if is_own(config.model):
+        count += _own(config).parameters
+    elif config.model == "lstm":
         count += 4 * F * (E + F + 2) + (hyper.num_layers - 1) * 4 * F * (2 * F + 2)
     else:
         count += hyper.num_layers * (12 * F * F + 13 * F) + 2 * F + (E * F + F if E != F else 0)
         if hyper.positions in ("learned", "sinusoidal"):
             count += (config.spec.episode_length + 1) * F
     return 5 * 4 * count
+
+
+def _own(config: TrainConfig) -> Measured:
+    """What a memory model of one's own takes; also tries whether it is one."""
+    hyper = config.hyper
+    return check_own(
+        config.model,
+        hyper.obs_width + hyper.action_width,
+        width=hyper.width,
+        num_layers=hyper.num_layers,
+        max_length=config.spec.episode_length + 1,
+    )
 
 
 class _Pixels(NamedTuple):

@@ -11,6 +11,7 @@ from fastmaze.models.embedders import StepEmbedder
 from fastmaze.models.encoder import SequenceEncoder
 from fastmaze.models.gpt import GPT
 from fastmaze.models.lstm import LSTM
+from fastmaze.models.own_model import build_own, is_own
 from fastmaze.models.pixel_embedder import PixelEmbedder
 from fastmaze.models.q_network import QNetwork
 from fastmaze.training.config import TrainConfig
@@ -44,6 +45,14 @@ def build_network(config: TrainConfig, *, recompute: bool = False) -> QNetwork:
             query_std=hyper.query_std,
             attention_impl=config.attention_impl,
             recompute=recompute,
+        )
+    elif is_own(config.model):
+        encoder = build_own(
+            config.model,
+            embedder.output_dim,
+            width=hyper.width,
+            num_layers=hyper.num_layers,
+            max_length=spec.episode_length + 1,
         )
     else:
         encoder = LSTM(

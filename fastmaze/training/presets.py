@@ -20,7 +20,6 @@ from fastmaze.specs.pixel_worlds import PixelWorldSpec
 from fastmaze.training import presets_pixels
 
 AlgorithmName = Literal["ddqn", "sac-discrete"]
-ModelName = Literal["gpt", "lstm"]
 PresetName = Literal["default", "paper"]
 
 
@@ -74,7 +73,7 @@ class Hyperparameters:
     eval_every: int
 
 
-def default(spec: TaskSpec, model: ModelName, algorithm: AlgorithmName = "ddqn") -> Hyperparameters:
+def default(spec: TaskSpec, model: str, algorithm: AlgorithmName = "ddqn") -> Hyperparameters:
     """Few updates, many environments, rewards and exploration that suit a long corridor.
 
     A maze whose cue has to be fetched (`oracle_length` > 0) needs credit over the whole episode,
@@ -101,7 +100,7 @@ def default(spec: TaskSpec, model: ModelName, algorithm: AlgorithmName = "ddqn")
         action_width=64,
         head_widths=(256, 256),
         positions="none",
-        embedding_scale=4.0 if model == "gpt" else 64.0,
+        embedding_scale=64.0 if model == "lstm" else 4.0,
         pixel_offset=0.8,
         query_std=0.16,
         attention_std=0.08,
@@ -152,7 +151,7 @@ _PAPER_EPISODES: Final[Mapping[bool, Mapping[int, int]]] = {
 """By whether the cue has to be fetched: up to this corridor length, so many episodes."""
 
 
-def paper(spec: TaskSpec, model: ModelName, algorithm: AlgorithmName = "ddqn") -> Hyperparameters:
+def paper(spec: TaskSpec, model: str, algorithm: AlgorithmName = "ddqn") -> Hyperparameters:
     """The published hyperparameters (Ni et al. 2023, appendix, and the code published with it).
 
     Raises:
@@ -178,17 +177,16 @@ def paper(spec: TaskSpec, model: ModelName, algorithm: AlgorithmName = "ddqn") -
     return dataclasses.replace(_paper(fetch, spec, model), num_episodes=num_episodes)
 
 
-def _paper(fetch: bool, spec: TaskSpec, model: ModelName) -> Hyperparameters:
+def _paper(fetch: bool, spec: TaskSpec, model: str) -> Hyperparameters:
     """What is published for the T-Mazes, whether or not the cue has to be fetched."""
     T = spec.episode_length
     layers = 2 if fetch and model == "gpt" else 1
-    gpt = model == "gpt"
     return Hyperparameters(
         width=128,
         num_layers=layers,
         num_heads=layers,
-        obs_width=64 if gpt else 32,
-        action_width=64 if gpt else 16,
+        obs_width=32 if model == "lstm" else 64,
+        action_width=16 if model == "lstm" else 64,
         head_widths=(256, 256),
         positions="sinusoidal",
         embedding_scale=1.0,
@@ -196,7 +194,7 @@ def _paper(fetch: bool, spec: TaskSpec, model: ModelName) -> Hyperparameters:
         query_std=0.02,
         attention_std=0.02,
         lstm_init="orthogonal",
-        dropout=0.1 if gpt else 0.0,
+        dropout=0.1 if model == "gpt" else 0.0,
         separate_forwards=True,
         act_with_target=False,
         discount=0.99,

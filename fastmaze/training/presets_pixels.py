@@ -26,7 +26,7 @@ def default_changes(spec: PixelWorldSpec, model: str, algorithm: str) -> Changes
         "obs_width": 64,
         "action_width": 0,
         "head_widths": (128, 128),
-        "embedding_scale": 1.0 if model == "gpt" else 16.0,
+        "embedding_scale": 16.0 if model == "lstm" else 1.0,
         "discount": 0.98 if far else 0.9,
         "trace": 0.9 if far else 0.7,
         "temperature": 0.05 if far else 0.1,
@@ -57,7 +57,7 @@ def paper_changes(spec: PixelWorldSpec, model: str, algorithm: str) -> Changes:
     fitting = [n for length, n in sorted(table.items()) if spec.length <= length]
     layers = 1 if spec.is_match else 2
     changes: Changes = {
-        "width": 100 if model == "gpt" else 128,  # as wide as the embedded image
+        "width": 128 if model == "lstm" else 100,  # as wide as the embedded image
         "num_layers": layers,
         "num_heads": layers,
         "obs_width": 100,

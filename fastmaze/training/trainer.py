@@ -10,6 +10,7 @@ from typing import Final
 
 import torch
 
+from fastmaze.models.own_model import short_name
 from fastmaze.training.checkpoint import Checkpoint, join_parts, save_checkpoint
 from fastmaze.training.checkpoint_series import CheckpointPace, CheckpointSeries
 from fastmaze.training.config import TrainConfig
@@ -399,7 +400,8 @@ class _Run:
     def _say_hello(self) -> None:
         config, hyper = self.config, self.config.hyper
         self.progress.note(
-            f"{config.task} of length {config.length}, {config.algorithm} with {config.model}, "
+            f"{config.task} of length {config.length}, {config.algorithm} with "
+            f"{short_name(config.model)}, "
             f"{hyper.num_episodes:,} episodes in {config.num_rounds:,} rounds, "
             f"{self._by_many}in {self.run_dir}"
         )
