@@ -26,8 +26,7 @@ from fastmaze.lengths.pooled import pooled_lengths, pooled_memory
 from fastmaze.lengths.report import Bounds, Length, LengthReport, Step, highest, length_of
 from fastmaze.lengths.small_tasks import SMALL_TASKS, small_task
 from fastmaze.lengths.stories import Storyteller, Suffix
-from fastmaze.lengths.tabular import MAX_STATES as MAX_LISTED
-from fastmaze.lengths.tabular import TabularPOMDP
+from fastmaze.lengths.tabular import MAX_STATES_OF_SPEC, TabularPOMDP
 from fastmaze.lengths.tmaze import TMazeModel
 from fastmaze.lengths.values import optimal_edges, quantities, solve
 from fastmaze.specs import (
@@ -67,7 +66,8 @@ def analyze(
             small tasks: the cost grows with T².
         on_path_budget: how many layers of windows to try for `l_mem_on_path`; 0 leaves it out.
         detail: find the windows for every t, too; this can take much longer.
-        max_states: refuse a task of more hidden states than this, over all t.
+        max_states: refuse a task of more hidden states than this, over all t; if not given, a task
+            whose rules are listed state by state of more than 100,000.
         max_nodes: stop at more beliefs than this (or at eight times as many numbers, where
             beliefs are wide), with bounds.
         max_pairs: stop each search at more pairs of beliefs than this, with bounds.
@@ -152,7 +152,7 @@ def _of_spec(
     if isinstance(spec, TMazeSpec):
         refuse_too_large(spec.episode_length, TMazeModel.states_of(spec), max_states)
         return TMazeModel(spec, name or "TMaze", gamma)
-    listed = min(max_states, MAX_LISTED)
+    listed = MAX_STATES_OF_SPEC if max_states == MAX_STATES else max_states
     return TabularPOMDP.from_spec(
         spec, gamma=gamma, name=name, max_states=listed, progress=progress
     )

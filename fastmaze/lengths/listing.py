@@ -47,9 +47,21 @@ class Listing:
         )
 
     def step(
-        self, step: StepFunction, actions: Sequence[Any], t: int
+        self,
+        step: StepFunction,
+        actions: Sequence[Any],
+        t: int,
+        check: Callable[[int, int], None],
     ) -> tuple[Kernel, list[list[Fraction]]]:
-        """Lists what follows the present layer, which then is the next; and expected rewards."""
+        """Lists what follows the present layer, which then is the next; and expected rewards.
+
+        Args:
+            step: the rules.
+            actions: what it is given.
+            t: the present layer, from 1 on.
+            check: called after each state with how many states and outcomes there are so far; may
+                raise, for a single layer can be too large.
+        """
         before, self.states = list(self.states), {}
         first, obs, state = [0], [], []
         weights: list[Fraction] = []
@@ -78,6 +90,7 @@ class Listing:
                         obs.append(self._obs(seen))
                 first.append(len(weights))
             rewards.append(paid)
+            check(len(self.states), len(weights))
         numerators, total = common(weights)
         weight = narrow(np.array(numerators, dtype=object))
         return Kernel(as_index(first), as_index(obs), as_index(state), weight, total), rewards

@@ -26,6 +26,10 @@ from fastmaze.lengths.specification import described, rules_of
 from fastmaze.specs import TaskSpec, check_integer
 
 MAX_STATES: Final = 5_000_000
+OUTCOMES_PER_STATE: Final = 8
+"""On the average, where `max_states` states are listed: over all actions and draws."""
+MAX_STATES_OF_SPEC: Final = 100_000
+"""Of a task whose rules are stepped one by one, in Python: a minute's work, rather than an hour's."""
 """Largest number of states, over all layers, that a step function may lead to."""
 
 
@@ -200,7 +204,8 @@ class TabularPOMDP(Model):
             gamma: reward discount, 0 to 1.
             name: what reports call it.
             floats: "simplest" or "exact", how floats are read (see `fastmaze.lengths.exact`).
-            max_states: give up at more states than this, over all layers.
+            max_states: give up at more states than this, over all layers, or at 8 times as many
+                outcomes of their steps.
             progress: called with (what is being done, how far, of how much).
 
         Raises:
@@ -218,20 +223,30 @@ class TabularPOMDP(Model):
             raise ValueError("actions: expected at least one, got none")
         table = Listing(floats)
         first = table.start(start)
-        sizes, kernels, rewards = [len(table.states)], [], []
+        sizes, kernels, rewards, rows = [len(table.states)], [], [], 0
+        most = OUTCOMES_PER_STATE * max_states
+
+        def check(new_states: int, new_rows: int) -> None:
+            states, outcomes = sum(sizes) + new_states, rows + new_rows
+            if states <= max_states and outcomes <= most:
+                return
+            many = "" if outcomes <= most else f" with {outcomes:,} outcomes of their steps"
+            limit = f"{max_states:,}" if outcomes <= most else f"the {most:,} for {max_states:,}"
+            rate = (horizon + 1) / (t + 1)
+            raise ValueError(
+                f"max_states: {states:,} states{many} up to t = {t + 1} of {horizon + 1}, more "
+                f"than {limit}; at this rate {int(states * rate):,} states in all: make the task "
+                "smaller, take an abstract form by name, or raise max_states"
+            )
+
         for t in range(1, horizon + 1):
-            kernel, pay = table.step(step, actions, t)
+            kernel, pay = table.step(step, actions, t, check)
             kernels.append(kernel)
             rewards.append(pay)
             sizes.append(len(table.states))
             if progress is not None:
                 progress("listing states", t, horizon)
-            if sum(sizes) > max_states:
-                raise ValueError(
-                    f"max_states: {sum(sizes):,} states up to t = {t + 1} of {horizon + 1}, more "
-                    f"than {max_states:,}; at this rate {sum(sizes) * (horizon + 1) // (t + 1):,} "
-                    "in all: make the task smaller, or raise max_states"
-                )
+            rows += len(kernel.weight)
         table.refuse_near_duplicates()
         numerators, unit = common([x for layer in rewards for row in layer for x in row])
         tables, position = [], 0
@@ -261,7 +276,7 @@ class TabularPOMDP(Model):
         *,
         gamma: Any = 1,
         name: str | None = None,
-        max_states: int = MAX_STATES,
+        max_states: int = MAX_STATES_OF_SPEC,
         progress: Progress | None = None,
     ) -> TabularPOMDP:
         """A POMDP from a task's specification: its own rules, every random draw both ways.

@@ -136,7 +136,7 @@ def test_draws_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(ValueError, match=r"start fall in \d\.\de\+1\d ways, more than 5,000"):
+    with pytest.raises(ValueError, match=r"start fall in \d\.\de\+1\d ways, more than 100,000"):
         analyze("PassiveVisualMatch", length=1)
     with pytest.raises(ValueError, match="fall in 64 ways, more than 10"):
         TabularPOMDP.from_spec(make_spec("MemoryLength", length=2, bits=4), max_states=10)

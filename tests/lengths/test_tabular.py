@@ -154,7 +154,7 @@ def test_too_many_states_are_refused_with_the_figure() -> None:
     def step(state: int, action: int, t: int) -> list[tuple[Any, ...]]:
         return [(Fraction(1, 2), 2 * state, "o", 0), (Fraction(1, 2), 2 * state + 1, "o", 0)]
 
-    with pytest.raises(ValueError, match="max_states: 127 states up to t = 7 of 41"):
+    with pytest.raises(ValueError, match="max_states: 101 states up to t = 7 of 41"):
         TabularPOMDP.from_step([(1, 1, "o")], step, actions=[0], horizon=40, max_states=100)
 
 
