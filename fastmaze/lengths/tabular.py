@@ -26,11 +26,13 @@ from fastmaze.lengths.specification import described, rules_of
 from fastmaze.specs import TaskSpec, check_integer
 
 MAX_STATES: Final = 5_000_000
-OUTCOMES_PER_STATE: Final = 8
-"""On the average, where `max_states` states are listed: over all actions and draws."""
-MAX_STATES_OF_SPEC: Final = 100_000
-"""Of a task whose rules are stepped one by one, in Python: a minute's work, rather than an hour's."""
 """Largest number of states, over all layers, that a step function may lead to."""
+
+MAX_STATES_OF_SPEC: Final = 100_000
+"""The same for a task whose rules are stepped in Python: a minute's work rather than an hour's."""
+
+OUTCOMES_PER_STATE: Final = 8
+"""Most of them on the average, over all actions and draws, where `max_states` states are listed."""
 
 
 class TabularPOMDP(Model):
