@@ -1,0 +1,372 @@
+"""The TorchRL env: the same bits as everywhere, and the contract of an `EnvBase`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="TorchRL is missing here: nox -s torchrl runs these")
+pytest.importorskip("torchrl", reason="TorchRL is missing here: nox -s torchrl runs these")
+
+import fastmaze  # noqa: E402
+from fastmaze.envs.backends.errors import NotReady  # noqa: E402
+from tests.integrations.torchrl.trainer import (  # noqa: E402
+    Collector,
+    FastMazeTorchEnv,
+    ParallelEnv,
+    TensorDict,
+    check_env_specs,
+    create_env_fns,
+)
+
+ENGINES = [{}, {"backend": "device", "device": "cpu"}, {"num_threads": 2}, {"backend": "reference"}]
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.get("backend", "native"))
+@pytest.mark.parametrize("seed", [3, [1, None, 2**64 - 1, 7, 7]], ids=["one", "list"])
+def test_same_bits_as_make_vec(engine: dict[str, Any], seed: Any) -> None:
+    """Protects the draws and the rules: a seed means the same inside TorchRL as outside."""
+    N, steps = 5, 60
+    maze: dict[str, Any] = {"num_envs": N, "length": 6}
+    if isinstance(seed, list):
+        seed = [entry or 11 for entry in seed]
+    env = FastMazeTorchEnv("ActiveTMaze", **maze, seed=seed, **engine)
+    ours = env.rollout(steps, break_when_any_done=False)
+
+    envs = fastmaze.make_vec("ActiveTMaze", **maze, autoreset_mode="SameStep")
+    obs, _ = envs.reset(seed=seed)
+    for t in range(steps):
+        now = ours[:, t]
+        np.testing.assert_array_equal(now["observation"], obs)
+        obs, reward, terminated, truncated, info = envs.step(now["action"].numpy())
+        last = obs if not terminated.any() else np.where(terminated[:, None], info["final_obs"], obs)
+        np.testing.assert_array_equal(now["next", "observation"], last)
+        np.testing.assert_array_equal(now["next", "reward"][:, 0], reward)
+        for key in ("done", "terminated"):
+            np.testing.assert_array_equal(now["next", key][:, 0], terminated)
+        np.testing.assert_array_equal(now["next", "truncated"][:, 0], truncated)
+        won = info["final_info"]["success"] if terminated.any() else np.zeros(N, bool)
+        np.testing.assert_array_equal(now["next", "success"][:, 0], won)
+    assert ours["next", "done"].sum() == N * (steps // 9)
+
+
+TASKS: list[tuple[str, dict[str, Any]]] = [
+    ("PassiveTMaze", {"length": 4}),
+    ("TMaze", {"corridor_length": 3, "episode_length": 9, "add_timestep": True}),
+    ("PassiveVisualMatch", {}),
+    ("MemoryLength", {"length": 5}),
+    ("HeavenHell", {}),
+    ("RepeatFirst", {}),
+]
+
+
+@pytest.mark.parametrize(("task", "options"), TASKS, ids=lambda part: part if type(part) is str else "")
+@pytest.mark.parametrize("one_hot", [False, True])
+def test_specs(task: str, options: dict[str, Any], one_hot: bool) -> None:
+    """Protects what transforms, buffers and nets are built from: shapes, dtypes and bounds."""
+    env = FastMazeTorchEnv(
+        task, num_envs=3, categorical_action_encoding=not one_hot, seed=0, **options
+    )
+    check_env_specs(env)
+    assert env.batch_size == (3,)
+    assert env.batch_locked
+    assert env.observation_spec["observation"].is_in(env.reset()["observation"])
+
+
+def test_specs_of_the_device_backend_and_all_of_info() -> None:
+    """Protects the leaves that tell of finished episodes, and that both engines agree on them."""
+    rollouts = []
+    for backend in ("native", "device"):
+        env = FastMazeTorchEnv(
+            "ActiveTMaze", num_envs=64, length=2, backend=backend, seed=5,
+            info=["episode_return", "episode_length", "success", "cue_seen"],
+        )  # fmt: skip
+        check_env_specs(env)
+        env.set_seed(1)
+        torch.manual_seed(0)
+        rollouts.append(env.rollout(20, break_when_any_done=False))
+    native, device = rollouts
+    assert (native == device).all()
+    over = native["next", "done"]
+    assert (native["next", "episode_length"][over] == 5).all()
+    assert not native["next", "episode_length"][~over].any()
+    paid = native["next", "reward"].double()[:, :20].unflatten(1, (4, 5)).sum(dim=2)
+    told = native["next", "episode_return"].unflatten(1, (4, 5)).sum(dim=2)
+    torch.testing.assert_close(paid, told, atol=1e-6, rtol=0)
+    seen = native["next", "cue_seen"][over].float().mean()
+    assert 0.05 < seen < 0.95
+
+
+@pytest.mark.parametrize("engine", ENGINES[:2], ids=["native", "device"])
+def test_partial_reset(engine: dict[str, Any]) -> None:
+    """Protects the copies outside the mask: a reset must leave them where they are."""
+    env = FastMazeTorchEnv("PassiveTMaze", num_envs=4, length=6, seed=0, **engine)
+    now = env.reset()
+    now["action"] = torch.zeros(4, dtype=torch.int64)
+    for _ in range(6):  # to the junction
+        now = env.step_mdp(env.step(now))
+        now["action"] = torch.zeros(4, dtype=torch.int64)
+    assert (now["observation"] == torch.tensor([1.0, 0.0])).all()
+    now["_reset"] = torch.tensor([[True], [False], [False], [True]])
+    after = env.reset(now.clone())
+    assert (after["observation"][1:3] == torch.tensor([1.0, 0.0])).all()
+    assert (after["observation"][[0, 3], 1].abs() == 1).all()  # a cue again
+    now["_reset"] = torch.zeros(4, 1, dtype=torch.bool)
+    same = env.reset(now.clone())
+    assert (same["observation"] == now["observation"]).all()
+
+
+@pytest.mark.parametrize("engine", ENGINES[:2], ids=["native", "device"])
+@pytest.mark.parametrize("task", ["TMaze", "MemoryLength"])
+def test_partial_step(engine: dict[str, Any], task: str) -> None:
+    """Protects `break_when_all_done`: copies that are not stepped stay, and their streams too."""
+    if task == "MemoryLength" and engine:
+        pytest.skip("the device backend has the T-Mazes alone")
+    options = {"corridor_length": 3, "episode_length": 5} if task == "TMaze" else {"length": 5}
+    both = [
+        FastMazeTorchEnv(task, num_envs=6, seed=0, stagger=True, **engine, **options)
+        for _ in range(2)
+    ]
+    chosen = torch.tensor([True, False, True, True, False, False])
+    now, plain = both[0].reset(), both[1].reset()
+    actions = torch.tensor([0, 1, 0, 1, 1, 0])
+    now.update({"action": actions, "_step": chosen[:, None]})
+    plain["action"] = actions
+    partly, wholly = both[0].step(now)["next"], both[1].step(plain)["next"]
+    for key in wholly.keys():  # noqa: SIM118 (a tensordict iterates over its rows)
+        old = now.get(key, torch.zeros_like(wholly[key]))
+        assert (partly[key][chosen] == wholly[key][chosen]).all()
+        assert (partly[key][~chosen] == old[~chosen]).all()
+    # All together again, and into the next episodes: the streams must be where they would be.
+    ends = both[0].rollout(30, break_when_any_done=False, break_when_all_done=True)
+    assert ends["next", "done"].any(dim=1).all()
+
+
+def test_partial_steps_draw_nothing() -> None:
+    """Protects the streams: a copy that sat out steps goes on with the maze that it would have."""
+    plain, partial = (
+        FastMazeTorchEnv("PassiveTMaze", num_envs=64, length=1, seed=9) for _ in range(2)
+    )
+    first, now = plain.reset(), partial.reset()
+    assert (first["observation"] == now["observation"]).all()
+    now.update({"action": torch.zeros(64, dtype=torch.int64)})
+    now["_step"] = torch.zeros(64, 1, dtype=torch.bool)
+    now["_step"][:32] = True
+    partial.step(now)
+    assert (plain.reset()["observation"] == partial.reset()["observation"]).all()
+
+
+@pytest.mark.parametrize("engine", ENGINES[:2], ids=["native", "device"])
+def test_nothing_changes_what_was_returned(engine: dict[str, Any]) -> None:
+    """Protects stored batches: a later step or reset must not write into an earlier tensordict."""
+    env = FastMazeTorchEnv("PassiveTMaze", num_envs=8, length=3, seed=0, **engine)
+    returned, copies = [], []
+    now = env.reset()
+    for _ in range(12):
+        step, now = env.step_and_maybe_reset(env.rand_action(now))
+        returned += [step, now]
+        copies += [step.clone(), now.clone()]
+    for one, copy in zip(returned, copies, strict=True):
+        assert (one == copy).all()
+
+
+def test_no_copy() -> None:
+    """Protects the hand-over: the tensors that the envs wrote are the ones that TorchRL gets."""
+    env = FastMazeTorchEnv("PassiveTMaze", num_envs=8, length=3, backend="device", device="cpu")
+    core = env._engine.envs.core
+    now = env.reset()
+    assert now["observation"].data_ptr() == core.obs.data_ptr()
+    following = env.step(env.rand_action(now))["next"]
+    assert following["observation"].data_ptr() == core.obs.data_ptr()
+    assert following["reward"].data_ptr() == core.reward.data_ptr()
+    assert following["terminated"].data_ptr() == core.terminated.data_ptr()
+
+
+def test_no_copy_of_arrays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects the hand-over of the native backend, which writes where the tensors are."""
+    env = FastMazeTorchEnv("PassiveTMaze", num_envs=8, length=3)
+    written: list[int] = []
+    step_into = env._engine.envs.step_into
+
+    def spy(actions: Any, *outputs: Any) -> int:
+        written.extend(array.ctypes.data for array in (actions, *outputs))
+        return step_into(actions, *outputs)
+
+    monkeypatch.setattr(env._engine.envs, "step_into", spy)
+    now = env.rand_action(env.reset())
+    following = env.step(now)["next"]
+    names = ("observation", "reward", "terminated", "truncated")
+    got = [now["action"].data_ptr(), *(following[name].data_ptr() for name in names)]
+    assert got == written
+
+
+def test_seeds() -> None:
+    """Protects repeatability: `set_seed` starts the population anew at the next whole reset."""
+    env = FastMazeTorchEnv("PassiveTMaze", num_envs=256, length=1, seed=4)
+    first, second = env.reset()["observation"], env.reset()["observation"]
+    assert not (first == second).all()
+    env.set_seed(4)
+    assert (env.reset()["observation"] == first).all()
+    assert (env.reset()["observation"] == second).all()
+    drawn = [
+        FastMazeTorchEnv("PassiveTMaze", num_envs=256, length=1).reset()["observation"]
+        for _ in range(2)
+    ]
+    assert not (drawn[0] == drawn[1]).all()
+
+
+def test_reset_options() -> None:
+    """Protects chosen goals: `reset(options=…)` is `make_vec`'s."""
+    for backend in ("native", "device"):
+        env = FastMazeTorchEnv("PassiveTMaze", num_envs=4, length=2, backend=backend)
+        goals = np.array([1, -1, -1, 1])
+        shown = env.reset(options={"goal_y": goals})["observation"][:, 1]
+        np.testing.assert_array_equal(shown, goals)
+
+
+def test_split_population_is_one_population() -> None:
+    """Protects splits over workers: two halves with one seed draw as the whole does."""
+    whole = FastMazeTorchEnv("PassiveTMaze", num_envs=64, length=2, seed=3)
+    makers = create_env_fns("PassiveTMaze", num_envs=64, num_workers=2, length=2, seed=3)
+    halves = ParallelEnv(2, makers)
+    try:
+        assert halves.batch_size == (2, 32)
+        steps = halves.rollout(5, break_when_any_done=False)
+        assert (halves.reset()["observation"] == halves.reset()["observation"]).float().mean() < 1
+    finally:
+        halves.close()
+    first = steps["observation"][:, :, 0].flatten(0, 1)
+    assert (first == whole.reset()["observation"]).all()
+
+
+def test_closed() -> None:
+    """Protects from use after `close`, which frees the copies."""
+    env = FastMazeTorchEnv("PassiveTMaze", num_envs=2, length=2)
+    now = env.rand_action(env.reset())
+    env.close()
+    with pytest.raises(Exception, match="closed"):
+        env.step(now)
+    env.close()
+
+
+BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"task": "PassiveTMaz"}, ValueError, "task: expected one of"),
+    ({"lenght": 3}, TypeError, "has no option 'lenght'"),
+    ({"num_envs": 0}, ValueError, "num_envs"),
+    ({"num_envs": 2.0}, TypeError, "num_envs"),
+    ({"backend": "gpu"}, ValueError, "backend: expected one of"),
+    ({"device": "cuda"}, ValueError, "device: expected none with backend"),
+    ({"backend": "device", "device": "tpu"}, ValueError, "device: expected cpu, cuda"),
+    ({"backend": "device", "task": "MemoryLength"}, ValueError, "backend: expected one of"),
+    ({"num_threads": 0}, ValueError, "num_threads"),
+    ({"backend": "device", "num_threads": 0}, ValueError, "num_threads"),
+    ({"env_offset": -1}, ValueError, "env_offset"),
+    ({"seed": -1}, ValueError, "seed"),
+    ({"seed": 1.5}, TypeError, "seed"),
+    ({"seed": [1, 2]}, ValueError, "seed: expected 3 seeds"),
+    ({"stagger": 1}, TypeError, "stagger"),
+    ({"autoreset_mode": "NextStep"}, ValueError, 'autoreset_mode: expected "Disabled"'),
+    ({"categorical_action_encoding": "yes"}, TypeError, "categorical_action_encoding"),
+    ({"info": "success"}, TypeError, "info: expected a list of names"),
+    ({"info": ["reward"]}, ValueError, "info: expected names among"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "error", "message"), BAD, ids=lambda part: "")
+def test_bad_arguments(wrong: dict[str, Any], error: type[Exception], message: str) -> None:
+    """Protects from bad input: the error names the argument."""
+    arguments = {"task": "PassiveTMaze", "num_envs": 3, **wrong}
+    with pytest.raises(error, match=message):
+        FastMazeTorchEnv(**arguments)
+
+
+@pytest.mark.parametrize("engine", ENGINES[:2], ids=["native", "device"])
+def test_bad_tensordicts(engine: dict[str, Any]) -> None:
+    """Protects from bad steps and resets: the error names what is wrong."""
+    env = FastMazeTorchEnv("PassiveTMaze", num_envs=3, length=2, seed=0, **engine)
+    now = env.rand_action(env.reset())
+    with pytest.raises(RuntimeError, match=r"env\.batch_size"):
+        env.step(TensorDict({"action": torch.zeros(4, dtype=torch.int64)}, [4]))
+    for actions, error in (
+        (torch.zeros(3, 1, dtype=torch.int64), ValueError),
+        (torch.zeros(3), TypeError),
+        (torch.full((3,), 4), ValueError),
+    ):
+        now["action"] = actions
+        with pytest.raises(error, match="actions: expected"):
+            env.step(now)
+    for options, error in (
+        ({"goal": 1}, ValueError),
+        ({"reset_mask": np.ones(3, bool)}, ValueError),
+        (["goal_y"], TypeError),
+    ):
+        with pytest.raises(error, match="options: expected"):
+            env.reset(options=options)
+    with pytest.raises(TypeError, match="reset: expected no argument but options"):
+        env.reset(seed=3)
+    with pytest.raises(ValueError, match="seed"):
+        env.set_seed(-3)
+    hot = FastMazeTorchEnv("PassiveTMaze", num_envs=3, categorical_action_encoding=False, **engine)
+    now = hot.reset()
+    now["action"] = torch.zeros(3, dtype=torch.int64)
+    with pytest.raises(ValueError, match="action: expected one-hot of shape"):
+        hot.step(now)
+
+
+def test_step_after_the_end() -> None:
+    """Protects loops of one's own that forget to reset: they are told."""
+    for backend in ("native", "device"):
+        env = FastMazeTorchEnv("PassiveTMaze", num_envs=3, length=1, backend=backend)
+        now = env.rand_action(env.reset())
+        for _ in range(2):
+            now = env.rand_action(env.step_mdp(env.step(now)))
+        with pytest.raises((NotReady, fastmaze_reset_needed()), match="reset"):
+            env.step(now)
+
+
+def fastmaze_reset_needed() -> type[Exception]:
+    from gymnasium.error import ResetNeeded
+
+    return ResetNeeded
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"),
+    [
+        ({"num_envs": 10, "num_workers": 4}, ValueError, "num_envs: expected a multiple of"),
+        ({"num_envs": 0}, ValueError, "num_envs"),
+        ({"num_workers": 0}, ValueError, "num_workers"),
+        ({"num_workers": "2"}, TypeError, "num_workers"),
+    ],
+)
+def test_bad_splits(wrong: dict[str, Any], error: type[Exception], message: str) -> None:
+    """Protects from splits that do not come out even."""
+    with pytest.raises(error, match=message):
+        create_env_fns("PassiveTMaze", **{"num_envs": 8, "num_workers": 2, **wrong})
+
+
+@pytest.mark.parametrize(
+    ("found", "message"), [(None, "not installed here"), ("0.3.1", "torchrl >= 0")]
+)
+def test_trainer_missing_or_too_old(found: str | None, message: str) -> None:
+    """Protects those without TorchRL: the error is the line to install it."""
+    code = f"""
+from importlib import metadata
+real = metadata.version
+def version(name):
+    if name != "torchrl":
+        return real(name)
+    if {found!r} is None:
+        raise metadata.PackageNotFoundError(name)
+    return {found!r}
+metadata.version = version
+import fastmaze.integrations.torchrl
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "ImportError: fastmaze.integrations.torchrl needs torchrl" in done.stderr
+    assert message in done.stderr
+    assert 'pip install "fastmaze[torchrl]"' in done.stderr
