@@ -68,6 +68,7 @@ def success_rate(env: TransformedEnv, actor: ProbabilisticActor, steps: int) -> 
 
 
 def main() -> None:
+    """Trains until the greedy agent solves the maze, and says so."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--length", type=int, default=10, help="of the corridor")
     parser.add_argument("--seed", type=int, default=0)

@@ -16,9 +16,7 @@ from typing import Any
 
 from fastmaze.requirements import require_trainer
 
-require_trainer(
-    "fastmaze.integrations.torchrl", extra="torchrl", at_least="0.7", package="torchrl"
-)
+require_trainer("fastmaze.integrations.torchrl", extra="torchrl", at_least="0.7", package="torchrl")
 
 import torch  # noqa: E402
 from tensordict import TensorDict, TensorDictBase  # noqa: E402
@@ -154,9 +152,7 @@ class FastMazeTorchEnv(EnvBase):  # type: ignore[misc]
         self.reward_spec = Unbounded(shape=(N, 1), dtype=torch.float32, device=device)
         ends = ("done", "terminated", "truncated")
         flag = Categorical(2, shape=(N, 1), dtype=torch.bool, device=device)
-        self.done_spec = Composite(
-            {name: flag.clone() for name in ends}, shape=[N], device=device
-        )
+        self.done_spec = Composite({name: flag.clone() for name in ends}, shape=[N], device=device)
 
     def _reset(
         self,
@@ -207,9 +203,7 @@ class FastMazeTorchEnv(EnvBase):  # type: ignore[misc]
             leaves[name] = column.unsqueeze(1)
         return TensorDict(leaves, self.batch_size, device=self.device)
 
-    def _step_some(
-        self, actions: Tensor, before: TensorDictBase, chosen: Tensor
-    ) -> TensorDictBase:
+    def _step_some(self, actions: Tensor, before: TensorDictBase, chosen: Tensor) -> TensorDictBase:
         """Steps the chosen copies alone, bool [N]; the others stay as they are in `before`."""
         engine = self._engine
         state = engine.get_state()
@@ -218,13 +212,13 @@ class FastMazeTorchEnv(EnvBase):  # type: ignore[misc]
         engine.reset(~chosen, None, None)
         after = self._step_all(actions)
         rows = (~chosen).cpu().numpy()
-        engine.set_state(
-            keep_rows(engine.get_state(), state, rows, self.task_spec, self.num_envs)
-        )
+        engine.set_state(keep_rows(engine.get_state(), state, rows, self.task_spec, self.num_envs))
         for name, leaf in after.items():
             old = before.get(name, None)
             where = chosen.reshape(-1, *(1,) * (leaf.ndim - 1))
-            after.set(name, torch.where(where, leaf, torch.zeros_like(leaf) if old is None else old))
+            after.set(
+                name, torch.where(where, leaf, torch.zeros_like(leaf) if old is None else old)
+            )
         return after
 
     def _set_seed(self, seed: int | None) -> None:
@@ -267,9 +261,7 @@ def create_env_fns(
             f"num_envs: expected a multiple of num_workers={num_workers}, got {num_envs}"
         )
     return [
-        partial(
-            FastMazeTorchEnv, task, num_envs=part, env_offset=env_offset + part * i, **options
-        )
+        partial(FastMazeTorchEnv, task, num_envs=part, env_offset=env_offset + part * i, **options)
         for i in range(num_workers)
     ]
 

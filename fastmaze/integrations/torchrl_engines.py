@@ -110,7 +110,11 @@ class _ArrayEngine:
     def step(self, actions: Tensor, columns: Sequence[int]) -> Step:
         N = self.num_envs
         obs = np.empty(self._obs_shape, self._obs_dtype)
-        reward, terminated, truncated = np.empty(N, np.float32), np.empty(N, bool), np.empty(N, bool)
+        reward, terminated, truncated = (
+            np.empty(N, np.float32),
+            np.empty(N, bool),
+            np.empty(N, bool),
+        )
         array = actions.contiguous().numpy()
         ended = self.envs.step_into(array, obs, reward, terminated, truncated)
         told = []
@@ -118,9 +122,7 @@ class _ArrayEngine:
             values = self.envs.statistics[column]
             # The product copies, too: the statistics are rewritten in place.
             told.append(
-                torch.from_numpy(
-                    values * terminated if ended else np.zeros(N, values.dtype)
-                )
+                torch.from_numpy(values * terminated if ended else np.zeros(N, values.dtype))
             )
         from_numpy = torch.from_numpy
         return (

@@ -15,7 +15,6 @@ pytest.importorskip("torchrl", reason="TorchRL is missing here: nox -s torchrl r
 import fastmaze  # noqa: E402
 from fastmaze.envs.backends.errors import NotReady  # noqa: E402
 from tests.integrations.torchrl.trainer import (  # noqa: E402
-    Collector,
     FastMazeTorchEnv,
     ParallelEnv,
     TensorDict,
@@ -43,7 +42,9 @@ def test_same_bits_as_make_vec(engine: dict[str, Any], seed: Any) -> None:
         now = ours[:, t]
         np.testing.assert_array_equal(now["observation"], obs)
         obs, reward, terminated, truncated, info = envs.step(now["action"].numpy())
-        last = obs if not terminated.any() else np.where(terminated[:, None], info["final_obs"], obs)
+        last = (
+            obs if not terminated.any() else np.where(terminated[:, None], info["final_obs"], obs)
+        )
         np.testing.assert_array_equal(now["next", "observation"], last)
         np.testing.assert_array_equal(now["next", "reward"][:, 0], reward)
         for key in ("done", "terminated"):
@@ -64,7 +65,9 @@ TASKS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("task", "options"), TASKS, ids=lambda part: part if type(part) is str else "")
+@pytest.mark.parametrize(
+    ("task", "options"), TASKS, ids=lambda part: part if type(part) is str else ""
+)
 @pytest.mark.parametrize("one_hot", [False, True])
 def test_specs(task: str, options: dict[str, Any], one_hot: bool) -> None:
     """Protects what transforms, buffers and nets are built from: shapes, dtypes and bounds."""

@@ -8,9 +8,10 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     from tensordict import TensorDict
     from torchrl.collectors import Collector, MultiSyncCollector
-    from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
+    from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer, Unbounded
     from torchrl.envs import (
         Compose,
+        GymEnv,
         InitTracker,
         ParallelEnv,
         RewardSum,
@@ -26,6 +27,7 @@ __all__ = [
     "Collector",
     "Compose",
     "FastMazeTorchEnv",
+    "GymEnv",
     "InitTracker",
     "LazyTensorStorage",
     "MultiSyncCollector",
@@ -36,6 +38,7 @@ __all__ = [
     "TensorDictPrimer",
     "TensorDictReplayBuffer",
     "TransformedEnv",
+    "Unbounded",
     "check_env_specs",
     "create_env_fns",
 ]
