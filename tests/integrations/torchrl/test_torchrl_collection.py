@@ -123,10 +123,10 @@ def test_cue_survives_in_a_multi_process_collector() -> None:
 @pytest.mark.parametrize("engine", ENGINES, ids=["native", "device"])
 def test_transforms(engine: dict[str, Any]) -> None:
     """Protects the usual transforms: they find the keys, specs and resets that they need."""
-    state = Unbounded(shape=(16, 8))
+    state = Unbounded(shape=(8,))  # of one copy
     env = TransformedEnv(
         maze(seed=3, **engine),
-        Compose(InitTracker(), RewardSum(), StepCounter(), TensorDictPrimer({"memory": state})),
+        Compose(InitTracker(), RewardSum(), StepCounter(), TensorDictPrimer({"memory": state}, expand_specs=True)),
     )
     check_env_specs(env)
     env.set_seed(3)
