@@ -24,7 +24,6 @@ from torch import Tensor  # noqa: E402
 from torchrl.data import Bounded, Categorical, Composite, OneHot, Unbounded  # noqa: E402
 from torchrl.envs import EnvBase  # noqa: E402
 
-from fastmaze.envs.backends.base import EpisodeStatistics  # noqa: E402
 from fastmaze.envs.backends.state import keep_rows  # noqa: E402
 from fastmaze.envs.seeding import population_indices, seed_streams  # noqa: E402
 from fastmaze.integrations.torchrl_engines import make_engine  # noqa: E402
@@ -166,9 +165,12 @@ class FastMazeTorchEnv(EnvBase):  # type: ignore[misc]
         mask = None if tensordict is None else tensordict.get("_reset", None)
         if mask is not None:
             mask = mask.reshape(self.num_envs)
-        seed, whole = None, mask is None or bool(mask.all())
-        if whole:
-            seed, self._seed = self._seed, None
+        seed = self._seed
+        if seed is not None:
+            if mask is None or bool(mask.all()):
+                self._seed = None
+            else:
+                seed = None  # it is for the next reset of all
         leaves = {"observation": self._engine.reset(mask, seed, options)}
         for name in ("done", "terminated", "truncated"):
             leaves[name] = self._zeros(torch.bool)
@@ -268,7 +270,6 @@ def create_env_fns(
 
 _DTYPES = (torch.float64, torch.int64, torch.bool, torch.bool)
 """Of the columns of `EpisodeStatistics`."""
-assert len(_DTYPES) == len(EpisodeStatistics._fields)
 
 
 def _check_info(info: Any, known: tuple[str, ...]) -> tuple[str, ...]:

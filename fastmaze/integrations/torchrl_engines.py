@@ -103,7 +103,7 @@ class _ArrayEngine:
                 obs = np.empty(self._obs_shape, self._obs_dtype)
                 self.envs.backend.observe(obs)
                 return torch.from_numpy(obs)
-            options["reset_mask"] = mask.numpy()
+            options["reset_mask"] = mask.cpu().numpy()
         obs, _ = self.envs.reset(seed=seed, options=options)
         return torch.from_numpy(obs)
 
@@ -115,7 +115,7 @@ class _ArrayEngine:
             np.empty(N, bool),
             np.empty(N, bool),
         )
-        array = actions.contiguous().numpy()
+        array = actions.cpu().contiguous().numpy()
         ended = self.envs.step_into(array, obs, reward, terminated, truncated)
         told = []
         for column in columns:

@@ -126,7 +126,12 @@ def test_transforms(engine: dict[str, Any]) -> None:
     state = Unbounded(shape=(8,))  # of one copy
     env = TransformedEnv(
         maze(seed=3, **engine),
-        Compose(InitTracker(), RewardSum(), StepCounter(), TensorDictPrimer({"memory": state}, expand_specs=True)),
+        Compose(
+            InitTracker(),
+            RewardSum(),
+            StepCounter(),
+            TensorDictPrimer({"memory": state}, expand_specs=True),
+        ),
     )
     check_env_specs(env)
     env.set_seed(3)

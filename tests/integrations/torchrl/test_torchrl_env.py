@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import subprocess
 import sys
 from typing import Any
@@ -175,8 +177,8 @@ def test_nothing_changes_what_was_returned(engine: dict[str, Any]) -> None:
         step, now = env.step_and_maybe_reset(env.rand_action(now))
         leaves = [*step.values(True, True), *now.values(True, True)]
         kept += [(leaf, leaf.clone()) for leaf in leaves]
-    for leaf, copy in kept:
-        assert (leaf == copy).all()
+    for leaf, as_returned in kept:
+        assert (leaf == as_returned).all()
 
 
 def test_no_copy() -> None:
@@ -222,6 +224,28 @@ def test_seeds() -> None:
         for _ in range(2)
     ]
     assert not (drawn[0] == drawn[1]).all()
+
+
+def test_seed_waits_for_a_reset_of_all() -> None:
+    """Protects a seed that is set in mid-episode: it is for the population, not for one copy."""
+    env = FastMazeTorchEnv("PassiveTMaze", num_envs=64, length=1, seed=4)
+    first = env.reset()["observation"]
+    now = env.reset()
+    env.set_seed(4)
+    now["_reset"] = torch.arange(64)[:, None] < 32
+    env.reset(now)
+    assert (env.reset()["observation"] == first).all()
+
+
+@pytest.mark.parametrize("engine", ENGINES[:2], ids=["native", "device"])
+def test_copies_go_on_by_themselves(engine: dict[str, Any]) -> None:
+    """Protects deep copies and pickles, in which TorchRL hands envs on."""
+    env = FastMazeTorchEnv("PassiveTMaze", num_envs=32, length=2, seed=0, **engine)
+    env.rollout(4, break_when_any_done=False)
+    others = [copy.deepcopy(env), pickle.loads(pickle.dumps(env))]
+    first = env.reset()["observation"]
+    for other in others:
+        assert (other.reset()["observation"] == first).all()
 
 
 def test_reset_options() -> None:
