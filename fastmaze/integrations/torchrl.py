@@ -230,10 +230,10 @@ class FastMazeTorchEnv(EnvBase):  # type: ignore[misc]
     def _zeros(self, dtype: torch.dtype) -> Tensor:
         return torch.zeros((self.num_envs, 1), dtype=dtype, device=self.device)
 
-    def close(self, *, raise_if_closed: bool = True) -> None:
+    def close(self, **how: Any) -> None:
         """Frees the copies; every later step and reset raises."""
         self._engine.close()
-        super().close(raise_if_closed=raise_if_closed)
+        super().close(**how)  # older versions take nothing
 
 
 def create_env_fns(
