@@ -165,13 +165,12 @@ class FastMazeTorchEnv(EnvBase):  # type: ignore[misc]
         mask = None if tensordict is None else tensordict.get("_reset", None)
         if mask is not None:
             mask = mask.reshape(self.num_envs)
-        seed = self._seed
-        if seed is not None:
-            if mask is None or bool(mask.all()):
-                self._seed = None
-            else:
-                seed = None  # it is for the next reset of all
-        leaves = {"observation": self._engine.reset(mask, seed, options)}
+        # A seed waits for the next reset of all.
+        seeded = self._seed is not None and (mask is None or bool(mask.all()))
+        obs = self._engine.reset(mask, self._seed if seeded else None, options)
+        if seeded:
+            self._seed = None
+        leaves = {"observation": obs}
         for name in ("done", "terminated", "truncated"):
             leaves[name] = self._zeros(torch.bool)
         for name, column in zip(self._info, self._columns, strict=True):
@@ -179,14 +178,11 @@ class FastMazeTorchEnv(EnvBase):  # type: ignore[misc]
         return TensorDict(leaves, self.batch_size, device=self.device)
 
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
-        actions = tensordict.get("action")
+        actions = tensordict.get("action", None)
+        if actions is None:
+            raise KeyError('action: expected a tensor under "action" in the tensordict, got none')
         if self._one_hot:
-            wanted = (self.num_envs, self.task_spec.num_actions)
-            if actions.shape != wanted:
-                raise ValueError(
-                    f"action: expected one-hot of shape {wanted}, got {tuple(actions.shape)}"
-                )
-            actions = actions.to(torch.uint8).argmax(-1)
+            actions = self._from_one_hot(actions)
         chosen = tensordict.get("_step", None)
         if chosen is None:
             return self._step_all(actions)
@@ -212,7 +208,11 @@ class FastMazeTorchEnv(EnvBase):  # type: ignore[misc]
         # The others may be over, and nothing steps an env that is over: begin a next episode for
         # them, step, and forget that it began.
         engine.reset(~chosen, None, None)
-        after = self._step_all(actions)
+        try:
+            after = self._step_all(actions)
+        except Exception:
+            engine.set_state(state)
+            raise
         rows = (~chosen).cpu().numpy()
         engine.set_state(keep_rows(engine.get_state(), state, rows, self.task_spec, self.num_envs))
         for name, leaf in after.items():
@@ -222,6 +222,16 @@ class FastMazeTorchEnv(EnvBase):  # type: ignore[misc]
                 name, torch.where(where, leaf, torch.zeros_like(leaf) if old is None else old)
             )
         return after
+
+    def _from_one_hot(self, actions: Tensor) -> Tensor:
+        wanted = f"action: expected one-hot of shape {(self.num_envs, self.task_spec.num_actions)}"
+        if actions.shape != (self.num_envs, self.task_spec.num_actions):
+            raise ValueError(f"{wanted}, got shape {tuple(actions.shape)}")
+        hot = actions != 0
+        # Looking at a GPU's values would wait for it.
+        if hot.device.type == "cpu" and bool((hot.sum(-1) != 1).any()):
+            raise ValueError(f"{wanted}, got a row with no or several entries")
+        return hot.to(torch.uint8).argmax(-1)
 
     def _set_seed(self, seed: int | None) -> None:
         seed_streams(seed, population_indices(0, self.num_envs))  # refuses bad ones
