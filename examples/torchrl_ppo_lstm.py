@@ -134,7 +134,7 @@ def main() -> None:
                     loss.backward()
                     torch.nn.utils.clip_grad_norm_(loss_module.parameters(), 0.5)
                     optimizer.step()
-        if iteration % 10 == 0:
+        if iteration % 5 == 0:
             success = success_rate(test, actor, steps)
             paid = batch["next", "reward"].sum() / args.num_envs
             print(

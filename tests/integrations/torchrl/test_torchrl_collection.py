@@ -96,6 +96,7 @@ def test_cue_survives_in_a_replay_buffer(engine: dict[str, Any]) -> None:
     check_cues(buffer[:], 64 * 2)
 
 
+@pytest.mark.slow
 def test_cue_survives_in_a_multi_process_collector() -> None:
     """Protects splits over processes: every worker's cues arrive."""
     makers = [

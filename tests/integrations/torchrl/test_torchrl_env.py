@@ -252,6 +252,7 @@ def test_reset_options() -> None:
         np.testing.assert_array_equal(shown, goals)
 
 
+@pytest.mark.slow
 def test_split_population_is_one_population() -> None:
     """Protects splits over workers: two halves with one seed draw as the whole does."""
     whole = FastMazeTorchEnv("PassiveTMaze", num_envs=64, length=2, seed=3)
