@@ -110,7 +110,7 @@ def main() -> None:
     # One pass over the whole sequence gives the values of every step and of its next.
     advantage = GAE(gamma=0.99, lmbda=0.95, value_network=critic, shifted=True)
     loss_module = ClipPPOLoss(
-        actor, critic, clip_epsilon=0.2, entropy_coeff=0.02, normalize_advantage=True
+        actor, critic, clip_epsilon=0.2, entropy_coeff=0.05, normalize_advantage=True
     )
     optimizer = torch.optim.Adam(loss_module.parameters(), lr=2e-3)
     episodes = ReplayBuffer(
