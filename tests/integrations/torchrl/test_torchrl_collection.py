@@ -9,11 +9,13 @@ import pytest
 torch = pytest.importorskip("torch", reason="TorchRL is missing here: nox -s torchrl runs these")
 pytest.importorskip("torchrl", reason="TorchRL is missing here: nox -s torchrl runs these")
 
+import fastmaze  # noqa: E402
 from tests.integrations.torchrl.trainer import (  # noqa: E402
     Collector,
     Compose,
     FastMazeTorchEnv,
     GymEnv,
+    GymWrapper,
     InitTracker,
     LazyTensorStorage,
     MultiSyncCollector,
@@ -171,3 +173,22 @@ def test_gym_env() -> None:
     steps = env.rollout(100)
     assert steps.shape == (STEPS,)
     assert steps["observation"][0, 1].abs() == 1
+
+
+@pytest.mark.parametrize("mode", ["SameStep", "Disabled"])
+def test_gym_wrapper_around_make_vec(mode: str) -> None:
+    """Protects code that wraps the Gymnasium population: every cue is there, and is the goal's."""
+    how: dict[str, Any] = {"num_envs": 16, "length": LENGTH}
+    envs = fastmaze.make_vec("PassiveTMaze", **how, autoreset_mode=mode)
+    wrapped = GymWrapper(envs, categorical_action_encoding=True)
+    envs.reset(seed=5)  # GymWrapper.set_seed would give each copy a seed of its own
+    theirs = wrapped.rollout(3 * STEPS, all_right_then_up, break_when_any_done=False)
+    cues = theirs["observation"][:, ::STEPS, 1]
+    assert (cues.abs() == 1).all()
+    won = theirs["next", "reward"][:, STEPS - 1 :: STEPS, 0] == 1
+    assert (won == (cues == 1)).all()
+    if mode == "Disabled":
+        own = maze(seed=5)
+        own.reset()
+        ours = own.rollout(3 * STEPS, all_right_then_up, break_when_any_done=False)
+        assert (ours["observation"] == theirs["observation"]).all()

@@ -12,6 +12,7 @@ with warnings.catch_warnings():
     from torchrl.envs import (
         Compose,
         GymEnv,
+        GymWrapper,
         InitTracker,
         ParallelEnv,
         RewardSum,
@@ -28,6 +29,7 @@ __all__ = [
     "Compose",
     "FastMazeTorchEnv",
     "GymEnv",
+    "GymWrapper",
     "InitTracker",
     "LazyTensorStorage",
     "MultiSyncCollector",
