@@ -208,6 +208,18 @@ class DeviceTMaze:
         self.core.step(actions)
         return self._step
 
+    def renew(self) -> None:
+        """Gives what resets and steps write new memory: tensors returned before keep their values.
+
+        Not while a CUDA graph of `step` is in use, which goes on writing into the old memory.
+        """
+        core = self.core
+        core.obs = torch.empty_like(core.obs)
+        core.reward = torch.empty_like(core.reward)
+        core.terminated = torch.empty_like(core.terminated)
+        core.truncated = torch.zeros_like(core.truncated)
+        self._step = TensorStep(core.obs, core.reward, core.terminated, core.truncated)
+
     def check(self) -> None:
         """Waits for the device, and raises if some step since the last check was wrong.
 

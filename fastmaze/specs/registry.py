@@ -293,7 +293,9 @@ def make_spec(task: str, **options: Any) -> TaskSpec:
                 f"task, so that its last step is a termination; give {instead} instead"
             )
         if name not in known:
+            # Python's own words first: TorchRL's GymEnv tries "frameskip" and goes by them.
             raise TypeError(
+                f"got an unexpected keyword argument {name!r}: "
                 f"{task} has no option {name!r}{_hint(name, known)}; "
                 f"its options are {', '.join(sorted(known))}"
             )

@@ -208,6 +208,24 @@ def test_tensor_envs_equal_the_vector_envs(device: str) -> None:
     assert stepped.obs is ours.obs
 
 
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("mode", MODES)
+def test_renewed_memory_keeps_what_was_returned(device: str, mode: Mode) -> None:
+    """Whoever stores the tensors of every step may, when they are renewed before each."""
+    how: dict[str, Any] = {"num_envs": 7, "length": 30, "device": device, "autoreset_mode": mode}
+    renewed, plain = (fastmaze.make_device("PassiveTMaze", **how) for _ in range(2))
+    kept, copies = [renewed.reset(seed=3)], [plain.reset(seed=3).clone()]
+    for row in walk(1, 25, 7, "int64"):
+        actions = torch.from_numpy(row).to(device)
+        renewed.renew()
+        kept += renewed.step(actions)
+        copies += [tensor.clone() for tensor in plain.step(actions)]
+    assert len({tensor.data_ptr() for tensor in kept}) == len(kept)
+    for tensor, copy in zip(kept, copies, strict=True):
+        assert torch.equal(tensor, copy)
+    assert renewed.obs.data_ptr() == kept[-4].data_ptr()
+
+
 def test_a_state_goes_on_elsewhere(device: str) -> None:
     options: dict[str, Any] = {"num_envs": 5, "length": 4}
     native = fastmaze.make_vec("PassiveTMaze", **options)

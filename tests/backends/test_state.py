@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastmaze.envs.backends.base import Mode
-from fastmaze.envs.backends.state import BYTES_PER_ENV
+from fastmaze.envs.backends.state import BYTES_PER_ENV, keep_rows
 from fastmaze.specs import TMazeSpec, make_spec
 from tests.backends.population import ALL, DEVICE, FAST, Population, walk
 from tests.backends.strategies import specs
@@ -45,6 +45,28 @@ def test_continues_bit_for_bit(
         np.testing.assert_array_equal(whole.reward, resumed.reward)
         np.testing.assert_array_equal(whole.terminated, resumed.terminated)
     np.testing.assert_array_equal(whole.backend.get_state(), resumed.backend.get_state())
+
+
+@pytest.mark.parametrize("task", ["PassiveTMaze", "MemoryLength", "PassiveVisualMatch"])
+def test_kept_rows_go_on_from_where_they_were(task: str) -> None:
+    """Envs that keep their row of an older state continue it, and the others the newer one."""
+    spec, num_envs = make_spec(task), 9
+    rows = np.arange(num_envs) % 3 == 0
+    envs, older, newer = (Population(FAST[0], spec, num_envs, "NextStep", seed=4) for _ in range(3))
+    before, after = walk(2, 5, num_envs, "int64") % 2, walk(3, 60, num_envs, "int64") % 2
+    kept = envs.backend.get_state()
+    for row in before:
+        envs.step(row)
+        newer.step(row)
+    mixed = keep_rows(envs.backend.get_state(), kept, rows, spec, num_envs)
+    envs.backend.set_state(mixed)
+    for row in after:
+        for population in (envs, older, newer):
+            population.step(row)
+        for name in ("obs", "reward", "terminated"):
+            mine, old, new = (getattr(each, name) for each in (envs, older, newer))
+            np.testing.assert_array_equal(mine[rows], old[rows])
+            np.testing.assert_array_equal(mine[~rows], new[~rows])
 
 
 @pytest.mark.parametrize("make", FAST)

@@ -108,6 +108,24 @@ def split_arrays(
     return arrays
 
 
+def keep_rows(
+    state: npt.NDArray[np.uint8],
+    kept: npt.NDArray[np.uint8],
+    rows: npt.NDArray[np.bool_],
+    spec: TaskSpec,
+    num_envs: int,
+) -> npt.NDArray[np.uint8]:
+    """`state` of `get_state`, but with the rows, bool [num_envs], of the state `kept`; fresh."""
+    mixed = state.copy()
+    at = _HEADER.size
+    for _, dtype in fields_of(spec):
+        here = slice(at, at + num_envs * dtype.itemsize)
+        old = kept[here].reshape(num_envs, dtype.itemsize)
+        mixed[here].reshape(num_envs, dtype.itemsize)[rows] = old[rows]
+        at = here.stop
+    return mixed
+
+
 def row_of(arrays: dict[str, Array], i: int) -> dict[str, Any]:
     """One env's values by name, the task's own among them, as plain numbers and lists."""
     row = {name: array[i].item() for name, array in arrays.items() if name != "task"}
