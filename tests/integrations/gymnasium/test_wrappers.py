@@ -20,9 +20,8 @@ from gymnasium.wrappers import vector as wrappers
 
 import fastmaze
 
-pytestmark = pytest.mark.skipif(
-    tuple(map(int, gymnasium.__version__.split(".")[:2])) < (1, 1), reason="needs gymnasium >= 1.1"
-)
+VERSION = tuple(map(int, gymnasium.__version__.split(".")[:2]))
+pytestmark = pytest.mark.skipif(VERSION < (1, 1), reason="needs gymnasium >= 1.1")
 
 NUM_ENVS, T = 3, 4
 MAZE: tuple[str, dict[str, Any]] = ("PassiveTMaze", {"length": T - 1})
@@ -137,6 +136,8 @@ def assert_same(ours: Any, theirs: Any, where: str = "result") -> None:
 def test_wrapper_of_a_population(name: str, mode: str) -> None:
     """The same results as around SyncVectorEnv through three episodes, or the same refusal."""
     modes, wrap = WRAPPERS[name]
+    if name == "a stack" and VERSION < (1, 2):
+        pytest.skip("DictInfoToList of 1.1 cannot take apart what RecordEpisodeStatistics adds")
     if name == "ResizeObservation":
         pytest.importorskip("cv2", reason="nox -s gymnasium")
     ours, theirs = make_both(mode, *(VIEWS if name in OF_PICTURES else MAZE))
@@ -145,8 +146,9 @@ def test_wrapper_of_a_population(name: str, mode: str) -> None:
             wrap(theirs)
         with pytest.raises(their_refusal.type) as our_refusal:
             wrap(ours)
-        # The message names the mode that it needs, and the one that it got.
-        for words in ("NEXT_STEP", AutoresetMode(mode).name):
+        # The message names the mode that it needs, and the one that it got; before Gymnasium 1.4
+        # it has no words.
+        for words in ("NEXT_STEP", AutoresetMode(mode).name) if VERSION >= (1, 4) else ():
             assert words in str(our_refusal.value)
         return
     ours, theirs = wrap(ours), wrap(theirs)
@@ -155,7 +157,8 @@ def test_wrapper_of_a_population(name: str, mode: str) -> None:
         zip(play(ours, mode, 3 * (T + 1)), play(theirs, mode, 3 * (T + 1)), strict=True)
     ):
         assert_same(our, their, f"result {number}")
-        assert ours.observation_space.contains(our[0])
+        # NormalizeObservation of 1.1 keeps the space that it found.
+        assert ours.observation_space.contains(our[0]) == theirs.observation_space.contains(their[0])
 
 
 @pytest.mark.parametrize("mode", ALL)
