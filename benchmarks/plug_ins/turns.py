@@ -6,7 +6,7 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,18 @@ Collect = Callable[[], int]
 """Collects a batch in the trainer's own way, and returns how many env steps it took."""
 
 
-def take_turns(trainer: str, contenders: dict[str, Callable[[], Collect]]) -> None:
+def take_turns(
+    trainer: str,
+    contenders: dict[str, Callable[[], Collect]],
+    against: Mapping[str, str] | None = None,
+) -> None:
     """Measures, prints a table, and writes benchmarks/results/plug-ins-TRAINER.json.
 
     Args:
         trainer: its name.
         contenders: what makes each; the first is FastMaze's way, with which the others are
             compared. "no env" is one whose step costs nothing: what is left is the trainer's own.
+        against: FastMaze's way with which a contender is compared, where it is not the first.
     """
     parser = argparse.ArgumentParser(description=f"Env steps/s inside {trainer}.")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each that count")
@@ -42,13 +47,14 @@ def take_turns(trainer: str, contenders: dict[str, Callable[[], Collect]]) -> No
             rate = _rate(collect, args.seconds)
             if number >= 0:
                 rates[name].append(rate)
-    first = next(iter(rates.values()))
+    first, against = next(iter(rates)), against or {}
     rows: list[dict[str, Any]] = [
         {
             "name": name,
             "steps_per_second": statistics.median(values),
             "fastmaze_over_this": statistics.median(
-                ours / theirs for ours, theirs in zip(first, values, strict=True)
+                ours / theirs
+                for ours, theirs in zip(rates[against.get(name, first)], values, strict=True)
             ),
             "rounds": values,
         }

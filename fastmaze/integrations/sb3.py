@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from fastmaze.envs.options import parse_single_options
 from fastmaze.envs.seeding import check_seed
-from fastmaze.envs.vector import AutoresetMode, FastMazeVectorEnv
+from fastmaze.envs.vector import FastMazeVectorEnv
 from fastmaze.requirements import require_trainer
 from fastmaze.specs import TaskSpec, make_spec
 
@@ -44,7 +44,7 @@ class SharedInfo(dict[str, Any]):
             "write into copies, infos = [dict(info) for info in infos], or only where dones"
         )
 
-    __setitem__ = setdefault = update = __ior__ = _refuse  # type: ignore[assignment]
+    __setitem__ = setdefault = update = __ior__ = _refuse
 
 
 _NO_INFO = SharedInfo()
@@ -90,13 +90,13 @@ class FastMazeVecEnv(VecEnv):  # type: ignore[misc]
         device: str | None = None,
         num_threads: int = 1,
         env_offset: int = 0,
-        autoreset_mode: str | AutoresetMode = "SameStep",
+        autoreset_mode: Any = "SameStep",
         stagger: bool = False,
         render_mode: str | None = None,
         seed: int | None = None,
         **task_options: Any,
     ) -> None:
-        if autoreset_mode not in ("SameStep", AutoresetMode.SAME_STEP):
+        if getattr(autoreset_mode, "value", autoreset_mode) != "SameStep":
             raise ValueError(
                 "autoreset_mode: Stable-Baselines3 needs 'SameStep' (it takes the observation "
                 f"after the last one of an episode for the first of the next), got "

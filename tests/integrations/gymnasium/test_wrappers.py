@@ -158,7 +158,9 @@ def test_wrapper_of_a_population(name: str, mode: str) -> None:
     ):
         assert_same(our, their, f"result {number}")
         # NormalizeObservation of 1.1 keeps the space that it found.
-        assert ours.observation_space.contains(our[0]) == theirs.observation_space.contains(their[0])
+        assert ours.observation_space.contains(our[0]) == theirs.observation_space.contains(
+            their[0]
+        )
 
 
 @pytest.mark.parametrize("mode", ALL)

@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("stable_baselines3", reason="nox -s sb3")
 
 from gymnasium.error import ClosedEnvironmentError, ResetNeeded
+from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.env_checker import check_env
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
@@ -68,7 +69,9 @@ def test_equals_the_vector_env_in_same_step(task: str, options: Any, stagger: bo
                 continue
             ends += 1
             final = info["final_info"]
-            np.testing.assert_array_equal(infos[i].pop("terminal_observation"), info["final_obs"][i])
+            np.testing.assert_array_equal(
+                infos[i].pop("terminal_observation"), info["final_obs"][i]
+            )
             episode = infos[i].pop("episode")
             assert episode.pop("t") >= 0
             assert episode == {"r": final["episode_return"][i], "l": final["episode_length"][i]}
@@ -86,7 +89,9 @@ def test_equals_the_vector_env_in_same_step(task: str, options: Any, stagger: bo
 def test_equals_dummy_vec_env(task: str, options: Any) -> None:
     """SB3's own loop over our single envs says the same, in the same keys."""
     ours = FastMazeVecEnv(task, 3, seed=7, **options)
-    theirs = DummyVecEnv([lambda i=i: fastmaze.make(task, env_index=i, **options) for i in range(3)])
+    theirs = DummyVecEnv(
+        [lambda i=i: fastmaze.make(task, env_index=i, **options) for i in range(3)]
+    )
     theirs._seeds = [7, 7, 7]  # SB3 itself would add the index
     np.testing.assert_array_equal(ours.reset(), theirs.reset())
     for actions in random_actions(ours, 2 * ours.get_attr("task_spec")[0].episode_length + 2):
@@ -249,7 +254,9 @@ def test_only_ended_envs_have_a_dict_of_their_own() -> None:
     envs.reset()
     for actions in random_actions(envs, 8):
         *_, done, infos = envs.step(actions)
-        assert len({id(info) for info, ended in zip(infos, done, strict=True) if ended}) == done.sum()
+        assert (
+            len({id(info) for info, ended in zip(infos, done, strict=True) if ended}) == done.sum()
+        )
         assert len({id(info) for info, ended in zip(infos, done, strict=True) if not ended}) <= 1
 
 
@@ -328,7 +335,7 @@ def test_close() -> None:
     ("error", "words", "kwargs"),
     [
         (ValueError, "autoreset_mode: Stable-Baselines3 needs 'SameStep'", {"autoreset_mode": m})
-        for m in ("NextStep", "Disabled", "nonsense", None)
+        for m in ("NextStep", "Disabled", AutoresetMode.DISABLED, "nonsense", None)
     ]
     + [
         (ValueError, "num_envs", {"num_envs": 0}),
@@ -344,6 +351,11 @@ def test_close() -> None:
 def test_refused_arguments(error: type[Exception], words: str, kwargs: dict[str, Any]) -> None:
     with pytest.raises(error, match=words):
         make(**kwargs)
+
+
+def test_same_step_may_be_said() -> None:
+    for mode in ("SameStep", AutoresetMode.SAME_STEP):
+        np.testing.assert_array_equal(make(autoreset_mode=mode).reset(), make().reset())
 
 
 def test_a_spec_takes_no_options() -> None:
