@@ -1,0 +1,214 @@
+"""RLlib's episodes of a whole population, cut out of arrays instead of grown step by step.
+
+```
+step       0    1    2    3    4    5    6        a row per step; env 1 ended in step 2:
+env 0      .----.----.----.----.----.----.        one chunk, goes on in the next sample
+env 1      .----.----#    ~    .----.----.        an episode's end, the row that only resets,
+                                                  and the first chunk of the next episode
+```
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import Any
+
+import numpy as np
+import tree
+from ray.rllib.core.columns import Columns
+from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+from ray.rllib.env.utils.infinite_lookback_buffer import InfiniteLookbackBuffer
+from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
+
+from fastmaze.envs.backends.base import Array
+
+Episodes = list[Any]
+
+
+class PopulationEpisodes:
+    """What a population does in autoreset mode NextStep, as SingleAgentEpisodes.
+
+    Attributes:
+        obs: obs [N, ...], what the envs show now.
+        fresh: bool [N], the next step only resets: an episode ended in the last one.
+        at_start: bool [N], the present episode has no step yet.
+    """
+
+    def __init__(self, obs: Array, spaces: tuple[Any, Any], lookback: int) -> None:
+        """Begins with the episodes that a reset of all envs started.
+
+        Args:
+            obs: [N, ...], of the reset.
+            spaces: of one env, of observations and of actions.
+            lookback: steps of an episode's earlier chunk that the next one can look back on.
+        """
+        n = len(obs)
+        self.obs, self.fresh = obs, np.zeros(n, np.bool_)
+        self._spaces, self._lookback = spaces, lookback
+        self._steps_taken = np.zeros(n, np.int64)
+        self._ids = [uuid.uuid4().hex for _ in range(n)]
+        # The rows that the last sample leaves to look back on: [N, up to lookback, ...] each.
+        self._tail: dict[str, Any] = {}
+        self._begin()
+
+    @property
+    def at_start(self) -> Array:
+        return self.fresh | (self._steps_taken == 0)
+
+    def add_step(
+        self,
+        actions: Array,
+        obs: Array,
+        rewards: Array,
+        terminated: Array,
+        info: dict[str, Any],
+        outputs: dict[str, Any],
+    ) -> tuple[int, int]:
+        """Adds a row; the arrays are kept, not copied.
+
+        Args:
+            actions: [N].
+            obs: [N, ...].
+            rewards: float32 [N].
+            terminated: bool [N].
+            info: the vector env's.
+            outputs: of the module, nested arrays [N, ...].
+
+        Returns:
+            How many env steps it holds, rows that only reset left out, and how many ends.
+        """
+        self._rows.append({
+            Columns.OBS: obs, Columns.ACTIONS: actions, Columns.REWARDS: rewards, **outputs
+        })  # fmt: skip
+        self._times.append(time.perf_counter())
+        if info:
+            self._infos[len(self._rows) - 1] = info
+        self._terminated.append(terminated)
+        stepped = len(obs) - int(np.count_nonzero(self.fresh))
+        self._steps_taken += 1
+        self._steps_taken[self.fresh] = 0
+        self.obs, self.fresh = obs, terminated
+        return stepped, int(np.count_nonzero(terminated))
+
+    def cut(
+        self, weights_seq_no: int, num_episodes: int | None = None
+    ) -> tuple[Episodes, Episodes]:
+        """Returns the episodes that ended since the last cut, in that order, and the open chunks.
+
+        Args:
+            weights_seq_no: number of the weights that acted.
+            num_episodes: at most as many that ended.
+        """
+        if not self._rows:
+            return [], []
+        num_steps, n = len(self._rows), len(self.obs)
+        blocks = {key: _stack([row[key] for row in self._rows]) for key in self._rows[0]}
+        blocks[WEIGHTS_SEQ_NO] = np.full((n, num_steps), weights_seq_no)
+        # An action has an observation before it and one after it.
+        blocks[Columns.OBS] = np.concatenate([self._first_obs[:, None], blocks[Columns.OBS]], 1)
+        tail, length = self._tail, 0
+        if tail:
+            length = tail[Columns.REWARDS].shape[1]
+            for key in blocks.keys() & tail.keys():
+                blocks[key] = tree.map_structure(_join, tail[key], blocks[key])
+        # Outputs that the rows before had not, or had otherwise, cannot be looked back on.
+        known = {key: length if key in tail else 0 for key in blocks}
+
+        done: Episodes = []
+        begin = self._first_fresh.astype(np.int64)
+        steps, envs = np.nonzero(np.stack(self._terminated))
+        for end, i in zip(steps.tolist(), envs.tolist(), strict=True):
+            info = {
+                name: values[i] for name, values in self._infos[end].items() if name[0] != "_"
+            }
+            done.append(self._chunk(blocks, known, i, int(begin[i]), end + 1, info))
+            begin[i] = end + 2
+            self._ids[i], self._first_taken[i] = uuid.uuid4().hex, 0
+        open_chunks = [
+            self._chunk(blocks, known, i, int(begin[i]), num_steps, None)
+            for i in np.flatnonzero(begin < num_steps).tolist()
+        ]
+        self._keep_tail(blocks)
+        self._begin()
+        return done[:num_episodes], open_chunks
+
+    def _begin(self) -> None:
+        """What a sample starts from."""
+        self._rows: list[dict[str, Any]] = []
+        self._terminated: list[Array] = []
+        self._infos: dict[int, dict[str, Any]] = {}
+        self._times = [time.perf_counter()]
+        self._first_obs, self._first_fresh = self.obs, self.fresh
+        self._first_taken = self._steps_taken.copy()
+
+    def _keep_tail(self, blocks: dict[str, Any]) -> None:
+        h = self._lookback
+        if not h:
+            return
+        cut = {Columns.OBS: slice(-h - 1, -1)}
+        self._tail = {
+            key: tree.map_structure(
+                lambda array, rows=cut.get(key, slice(-h, None)): array[:, rows].copy(), block
+            )
+            for key, block in blocks.items()
+        }
+
+    def _chunk(
+        self,
+        blocks: dict[str, Any],
+        known: dict[str, int],
+        i: int,
+        begin: int,
+        end: int,
+        end_info: dict[str, Any] | None,
+    ) -> Any:
+        """Steps `begin` to `end` of env i; with `end_info` they end its episode."""
+        t_started = int(self._first_taken[i]) if begin == 0 else 0
+        back = min(self._lookback, t_started)
+
+        def buffer(key: str, extra: int = 0, space: Any = None) -> Any:
+            before = known[key]
+            look = min(back, before)
+            rows = slice(before + begin - look, before + end + extra)
+            # A learner may write into its episode: the arrays are views of rows of its own.
+            block = blocks[key]
+            if isinstance(block, np.ndarray):
+                cut = block[i, rows]
+            else:
+                cut = tree.map_structure(lambda array: array[i, rows], block)
+            made = InfiniteLookbackBuffer(data=cut, space=space)
+            made.lookback = look
+            return made
+
+        back = min(back, known[Columns.REWARDS])
+        infos: list[dict[str, Any]] = [{} for _ in range(back + end - begin + 1)]
+        if end_info is not None:
+            infos[-1] = end_info
+        episode = SingleAgentEpisode(
+            id_=self._ids[i],
+            observations=buffer(Columns.OBS, extra=1),
+            observation_space=self._spaces[0],
+            infos=InfiniteLookbackBuffer(data=infos, lookback=back),
+            actions=buffer(Columns.ACTIONS),
+            action_space=self._spaces[1],
+            rewards=buffer(Columns.REWARDS, space=_REWARDS),
+            extra_model_outputs={key: buffer(key) for key in blocks if key not in _OF_THE_ENV},
+            terminated=end_info is not None,
+            t_started=t_started,
+        )
+        episode._start_time, episode._last_step_time = self._times[begin], self._times[end]
+        return episode
+
+
+_OF_THE_ENV = (Columns.OBS, Columns.ACTIONS, Columns.REWARDS)
+_REWARDS = SingleAgentEpisode().rewards.space
+
+
+def _stack(rows: list[Any]) -> Any:
+    """Nested arrays [N, ...], a list of S, as nested arrays [N, S, ...]."""
+    return tree.map_structure(lambda *arrays: np.stack(arrays, axis=1), *rows)
+
+
+def _join(before: Array, after: Array) -> Array:
+    return np.concatenate([before, after], axis=1)
