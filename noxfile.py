@@ -28,7 +28,7 @@ def plug_in(session: nox.Session) -> None:
     trainer = session.name
     session.install(
         "-Cbuild-dir=build/plug-ins", "-e", ".", "-r", str(TESTS / trainer / "requirements.txt"),
-        "pytest", "hypothesis",
+        "pytest", "pytest-benchmark", "hypothesis",
     )  # fmt: skip
     if session.posargs[:1] == ["steps"]:
         script = f"benchmarks.plug_ins.{trainer}"

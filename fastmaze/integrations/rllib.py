@@ -27,7 +27,7 @@ require_trainer("fastmaze.integrations.rllib", extra="rllib", at_least="2.50", p
 require_trainer("fastmaze.integrations.rllib", extra="rllib", at_least="2.4", package="torch")
 
 import torch  # noqa: E402
-import tree  # noqa: E402
+import tree  # type: ignore[import-not-found] # noqa: E402
 from gymnasium.wrappers.vector import DictInfoToList  # noqa: E402
 from ray.rllib.callbacks.callbacks import RLlibCallback  # noqa: E402
 from ray.rllib.callbacks.utils import make_callback  # noqa: E402
@@ -123,6 +123,7 @@ class FastMazeEnvRunner(SingleAgentEnvRunner):  # type: ignore[misc]
             )
         self._population: PopulationEpisodes | None = None
         self._state: Any = None
+        self.env: Any
         super().__init__(config=config, **kwargs)
 
     def make_env(self) -> None:
@@ -190,10 +191,11 @@ class FastMazeEnvRunner(SingleAgentEnvRunner):  # type: ignore[misc]
         self._needs_initial_reset = num_episodes is not None
         population, envs = self._population, self.env.unwrapped
         steps = ended = 0
+        outputs: dict[str, Any] = {}
         while steps < num_timesteps if num_timesteps is not None else ended < num_episodes:  # type: ignore[operator]
             if random_actions:
                 self._state = None
-                actions, outputs = self.env.action_space.sample(), {}
+                actions = self.env.action_space.sample()
             else:
                 actions, outputs = self._act(population, explore, steps)
             with self.metrics.log_time(ENV_STEP_TIMER):
@@ -269,9 +271,7 @@ class FastMazeEnvRunner(SingleAgentEnvRunner):  # type: ignore[misc]
         if self._state is not None and not at_start.any():
             return self._state
         initial = tree.map_structure(
-            lambda one: (
-                torch.as_tensor(one, device=self._device).expand(self.num_envs, *one.shape)
-            ),
+            lambda one: torch.as_tensor(one, device=self._device).expand(self.num_envs, *one.shape),
             self.module.get_initial_state(),
         )
         if self._state is None or at_start.all():

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import time
 import uuid
+from functools import partial
 from typing import Any
 
 import numpy as np
-import tree
+import tree  # type: ignore[import-not-found]
 from ray.rllib.core.columns import Columns
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.env.utils.infinite_lookback_buffer import InfiniteLookbackBuffer
@@ -32,7 +33,6 @@ class PopulationEpisodes:
     Attributes:
         obs: obs [N, ...], what the envs show now.
         fresh: bool [N], the next step only resets: an episode ended in the last one.
-        at_start: bool [N], the present episode has no step yet.
     """
 
     def __init__(self, obs: Array, spaces: tuple[Any, Any], lookback: int) -> None:
@@ -50,11 +50,14 @@ class PopulationEpisodes:
         self._ids = [uuid.uuid4().hex for _ in range(n)]
         # The rows that the last sample leaves to look back on: [N, up to lookback, ...] each.
         self._tail: dict[str, Any] = {}
+        self._last_rows = slice(-lookback, None)
         self._begin()
 
     @property
     def at_start(self) -> Array:
-        return self.fresh | (self._steps_taken == 0)
+        """Bool [N], the present episode has no step yet, or the next one is about to start."""
+        at_start: Array = self.fresh | (self._steps_taken == 0)
+        return at_start
 
     def add_step(
         self,
@@ -119,9 +122,7 @@ class PopulationEpisodes:
         begin = self._first_fresh.astype(np.int64)
         steps, envs = np.nonzero(np.stack(self._terminated))
         for end, i in zip(steps.tolist(), envs.tolist(), strict=True):
-            info = {
-                name: values[i] for name, values in self._infos[end].items() if name[0] != "_"
-            }
+            info = {name: values[i] for name, values in self._infos[end].items() if name[0] != "_"}
             done.append(self._chunk(blocks, known, i, int(begin[i]), end + 1, info))
             begin[i] = end + 2
             self._ids[i], self._first_taken[i] = uuid.uuid4().hex, 0
@@ -143,16 +144,14 @@ class PopulationEpisodes:
         self._first_taken = self._steps_taken.copy()
 
     def _keep_tail(self, blocks: dict[str, Any]) -> None:
-        h = self._lookback
-        if not h:
+        """Copies the last rows, so that a sample's arrays can go when its episodes do."""
+        self._tail = {}
+        if not self._lookback:
             return
-        cut = {Columns.OBS: slice(-h - 1, -1)}
-        self._tail = {
-            key: tree.map_structure(
-                lambda array, rows=cut.get(key, slice(-h, None)): array[:, rows].copy(), block
-            )
-            for key, block in blocks.items()
-        }
+        for key, block in blocks.items():
+            # Of observations, the last one is the present one.
+            rows = slice(-self._lookback - 1, -1) if key == Columns.OBS else self._last_rows
+            self._tail[key] = tree.map_structure(partial(_copy_rows, rows), block)
 
     def _chunk(
         self,
@@ -208,6 +207,10 @@ _REWARDS = SingleAgentEpisode().rewards.space
 def _stack(rows: list[Any]) -> Any:
     """Nested arrays [N, ...], a list of S, as nested arrays [N, S, ...]."""
     return tree.map_structure(lambda *arrays: np.stack(arrays, axis=1), *rows)
+
+
+def _copy_rows(rows: slice, array: Array) -> Array:
+    return array[:, rows].copy()
 
 
 def _join(before: Array, after: Array) -> Array:
