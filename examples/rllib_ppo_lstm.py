@@ -74,7 +74,8 @@ def make_config(length: int, seed: int, num_envs: int = 256, learning_rate: floa
                 fcnet_hiddens=[64],
                 use_lstm=True,
                 lstm_cell_size=64,
-                max_seq_len=steps,
+                # PPO adds a step to each episode; one less here would make two sequences of it.
+                max_seq_len=steps + 1,
                 head_fcnet_hiddens=[],
                 vf_share_layers=True,
             )

@@ -51,6 +51,7 @@ from ray.rllib.env.env_context import EnvContext  # noqa: E402
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner  # noqa: E402
 from ray.rllib.utils import force_list  # noqa: E402
 from ray.rllib.utils.metrics import ENV_STEP_TIMER, RLMODULE_INFERENCE_TIMER  # noqa: E402
+from ray.rllib.utils.torch_utils import convert_to_torch_tensor  # noqa: E402
 from ray.tune.registry import register_env  # noqa: E402
 
 from fastmaze.envs.single import make  # noqa: E402
@@ -244,7 +245,7 @@ class FastMazeEnvRunner(SingleAgentEnvRunner):  # type: ignore[misc]
         """
         module = self.module
         stateful = module.is_stateful()
-        obs = torch.from_numpy(population.obs).to(self._device)
+        obs = convert_to_torch_tensor(population.obs, device=self._device)
         batch: dict[str, Any] = {Columns.OBS: obs[:, None] if stateful else obs}
         if stateful:
             batch[Columns.STATE_IN] = self._state_in(population.at_start)
