@@ -14,6 +14,7 @@ out of them when it returns.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -213,6 +214,17 @@ class FastMazeEnvRunner(SingleAgentEnvRunner):  # type: ignore[misc]
         self._log_env_steps(metric=self._metrics_num_env_steps_sampled, num_steps=steps)
         self._increase_sampled_metrics(steps, len(done))
         return done + chunks
+
+    def get_metrics(self) -> Any:
+        """What RLlib says of the episodes that ended since the last call."""
+        # RLlib's means, least and greatest are of the last so many episodes, and reading those
+        # before them would take it longer than sampling them.
+        smoothing = self.config.metrics_num_episodes_for_smoothing
+        window = max(1, math.ceil(smoothing / (self.config.num_env_runners or 1)))
+        for episode in self._done_episodes_for_metrics[:-window]:
+            self._ongoing_episodes_for_metrics.pop(episode.id_, None)
+        self._done_episodes_for_metrics = self._done_episodes_for_metrics[-window:]
+        return super().get_metrics()
 
     def _in_bulk(self) -> bool:
         """Whether nothing looks at single episodes while they grow."""

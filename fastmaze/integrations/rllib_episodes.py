@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from copy import copy
 from functools import partial
 from typing import Any
 
@@ -45,7 +46,17 @@ class PopulationEpisodes:
         """
         n = len(obs)
         self.obs, self.fresh = obs, np.zeros(n, np.bool_)
-        self._spaces, self._lookback = spaces, lookback
+        self._lookback = lookback
+        # Copies of these are what RLlib's constructors would make, which take longer, for each
+        # chunk, than all its steps.
+        like = SingleAgentEpisode(observation_space=spaces[0], action_space=spaces[1])
+        self._like_episode, self._like_infos = like, like.infos
+        self._like_output = InfiniteLookbackBuffer()
+        self._like = {
+            Columns.OBS: like.observations,
+            Columns.ACTIONS: like.actions,
+            Columns.REWARDS: like.rewards,
+        }
         self._steps_taken = np.zeros(n, np.int64)
         self._ids = [uuid.uuid4().hex for _ in range(n)]
         # The rows that the last sample leaves to look back on: [N, up to lookback, ...] each.
@@ -164,44 +175,42 @@ class PopulationEpisodes:
     ) -> Any:
         """Steps `begin` to `end` of env i; with `end_info` they end its episode."""
         t_started = int(self._first_taken[i]) if begin == 0 else 0
-        back = min(self._lookback, t_started)
+        back = min(self._lookback, t_started, known[Columns.REWARDS])
 
-        def buffer(key: str, extra: int = 0, space: Any = None) -> Any:
+        def buffer(key: str, extra: int = 0) -> Any:
             before = known[key]
             look = min(back, before)
             rows = slice(before + begin - look, before + end + extra)
-            # A learner may write into its episode: the arrays are views of rows of its own.
             block = blocks[key]
+            # Views of rows that belong to no other chunk: a learner may write into its episode.
             if isinstance(block, np.ndarray):
                 cut = block[i, rows]
             else:
                 cut = tree.map_structure(lambda array: array[i, rows], block)
-            made = InfiniteLookbackBuffer(data=cut, space=space)
-            made.lookback = look
-            return made
+            return _buffer(self._like.get(key, self._like_output), cut, look)
 
-        back = min(back, known[Columns.REWARDS])
-        infos: list[dict[str, Any]] = [{} for _ in range(back + end - begin + 1)]
+        # One empty info for all steps of the chunk, as they have nothing to say.
+        nothing: dict[str, Any] = {}
+        infos = [nothing] * (back + end - begin + 1)
         if end_info is not None:
             infos[-1] = end_info
-        episode = SingleAgentEpisode(
-            id_=self._ids[i],
-            observations=buffer(Columns.OBS, extra=1),
-            observation_space=self._spaces[0],
-            infos=InfiniteLookbackBuffer(data=infos, lookback=back),
-            actions=buffer(Columns.ACTIONS),
-            action_space=self._spaces[1],
-            rewards=buffer(Columns.REWARDS, space=_REWARDS),
-            extra_model_outputs={key: buffer(key) for key in blocks if key not in _OF_THE_ENV},
-            terminated=end_info is not None,
-            t_started=t_started,
-        )
+        episode = copy(self._like_episode)
+        episode.id_, episode._custom_data = self._ids[i], {}
+        episode.observations = buffer(Columns.OBS, extra=1)
+        episode.actions, episode.rewards = buffer(Columns.ACTIONS), buffer(Columns.REWARDS)
+        episode.infos = _buffer(self._like_infos, infos, back)
+        episode.extra_model_outputs = {key: buffer(key) for key in blocks if key not in self._like}
+        episode.is_terminated = end_info is not None
+        episode.t_started, episode.t = t_started, t_started + end - begin
         episode._start_time, episode._last_step_time = self._times[begin], self._times[end]
         return episode
 
 
-_OF_THE_ENV = (Columns.OBS, Columns.ACTIONS, Columns.REWARDS)
-_REWARDS = SingleAgentEpisode().rewards.space
+def _buffer(like: Any, data: Any, lookback: int) -> Any:
+    """RLlib's buffer of a column, numpy'ized unless it is a list."""
+    made = copy(like)
+    made.data, made.lookback, made.finalized = data, lookback, not isinstance(data, list)
+    return made
 
 
 def _stack(rows: list[Any]) -> Any:

@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
+from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
 from fastmaze.integrations.rllib import FastMazeEnvRunner
 
 
 class OneByOne(FastMazeEnvRunner):  # type: ignore[misc]
     """The same envs, but RLlib's own `_sample`, which grows every episode by itself."""
+
+    get_metrics = SingleAgentEnvRunner.get_metrics
 
     def _in_bulk(self) -> bool:
         return False
@@ -45,6 +48,7 @@ def make_config(
             train_batch_size_per_learner=num_envs * 7, minibatch_size=num_envs * 7, num_epochs=1
         )
         .rl_module(model_config=model)
+        .reporting(metrics_num_episodes_for_smoothing=10)
         .debugging(seed=seed)
     )
 

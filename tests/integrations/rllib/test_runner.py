@@ -263,7 +263,8 @@ def _assert_same_episodes(ours: list[Any], theirs: list[Any]) -> None:
 def _assert_same_metrics(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
     names = (
         "num_env_steps_sampled", "num_env_steps_sampled_lifetime", "num_episodes",
-        "episode_len_mean", "episode_return_mean", "episode_return_max", "weights_seq_no",
+        "episode_len_mean", "episode_len_min", "episode_return_mean", "episode_return_max",
+        "weights_seq_no",
     )  # fmt: skip
     for name in names:
         assert ours[name].peek() == pytest.approx(theirs[name].peek()), name
