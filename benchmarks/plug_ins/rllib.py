@@ -1,6 +1,6 @@
 """RLlib's `sample` of random actions: FastMaze's runner, RLlib's with single envs, and without.
 
-Each contender samples half an episode of each env at a time, and returns RLlib's episodes.
+Each contender samples a whole episode of each env at a time, and returns RLlib's episodes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import fastmaze
 from benchmarks.plug_ins.turns import LENGTH, NUM_ENVS, Collect, take_turns
 from fastmaze.integrations.rllib import FastMazeEnvRunner
 
-FRAGMENT = 50
+FRAGMENT = LENGTH + 1
 
 
 class NoEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
