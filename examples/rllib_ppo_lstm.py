@@ -117,7 +117,7 @@ def main() -> None:
         )
         if result["success"] > 0.9 or iteration == args.iterations:
             greedy = float(algorithm.evaluate()["env_runners"]["success"])
-            if greedy >= 0.99:
+            if greedy == 1.0:
                 break
     algorithm.stop()
     ray.shutdown()

@@ -126,6 +126,7 @@ class FastMazeEnvRunner(SingleAgentEnvRunner):  # type: ignore[misc]
         self._population: PopulationEpisodes | None = None
         self._state: Any = None
         self.env: Any
+        self._done_episodes_for_metrics: Episodes
         super().__init__(config=config, **kwargs)
 
     def make_env(self) -> None:
