@@ -24,8 +24,10 @@ from fastmaze.envs.registration import env_id
 from fastmaze.requirements import require_trainer
 from fastmaze.specs import TASKS
 
-require_trainer("fastmaze.integrations.rllib", extra="rllib", at_least="2.50", package="ray")
-require_trainer("fastmaze.integrations.rllib", extra="rllib", at_least="2.4", package="torch")
+for _package, _at_least in (("ray", "2.60"), ("torch", "2.4"), ("dm-tree", "0.1.8")):
+    require_trainer(
+        "fastmaze.integrations.rllib", extra="rllib", at_least=_at_least, package=_package
+    )
 
 import torch  # noqa: E402
 import tree  # type: ignore[import-not-found] # noqa: E402
