@@ -6,6 +6,7 @@ processes share; a step computes straight into them, and copies nothing.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from importlib import metadata
 from typing import Any
 
@@ -203,7 +204,8 @@ class FastMazePufferEnv(pufferlib.PufferEnv):  # type: ignore[misc]
 
     def close(self) -> None:
         """Frees the copies; the arrays stay. Every later call but `close` raises."""
-        self.backend.close()
+        with suppress(Closed):
+            self.backend.close()
 
     def _note(self, num_ended: int) -> None:
         """Adds up the episodes that ended in this step."""
