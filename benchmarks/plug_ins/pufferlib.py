@@ -153,6 +153,8 @@ def main() -> None:
     """Takes turns, and ends the workers."""
     # PuffeRL opens an autocast to float32, which torch has no use for on a CPU.
     warnings.filterwarnings("ignore", message="In CPU autocast", category=UserWarning)
+    # Two threads on tensors of 1,024 rows cost more than they save, more so beside the workers.
+    torch.set_num_threads(1)
     made: list[Any] = []
 
     def kept(make: Any) -> Any:
