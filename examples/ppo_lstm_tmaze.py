@@ -40,8 +40,8 @@ class Args:
     """end as soon as a greedy evaluation succeeds in 0.99 of its episodes"""
     eval_episodes: int = 1024
     """of every greedy evaluation"""
-    num_threads: int = 2
-    """of torch"""
+    num_threads: int = 1
+    """of torch; a network this small gains nothing from more"""
     tensorboard: Path | None = None
     """a folder for TensorBoard's log"""
 

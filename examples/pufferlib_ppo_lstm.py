@@ -81,6 +81,7 @@ def main() -> float:
     parser.add_argument("--data-dir", default="runs/pufferlib", help="of PuffeRL's checkpoints")
     args = parser.parse_args()
     torch.manual_seed(args.seed)
+    torch.set_num_threads(1)  # a network this small gains nothing from more
     # PuffeRL forgets the LSTM's state at the ends of its segments: let episodes end there too.
     horizon = 4 * (args.length + 1)
     batch_size = args.num_envs * horizon

@@ -21,7 +21,7 @@ EXAMPLE = ROOT / "examples" / "ppo_lstm_tmaze.py"
 
 def run(directory: Path, *options: str) -> str:
     done = subprocess.run(
-        [sys.executable, str(EXAMPLE), "--num-threads", "1", *options],
+        [sys.executable, str(EXAMPLE), *options],
         capture_output=True, text=True, timeout=300, cwd=directory, check=True,
     )  # fmt: skip
     return done.stdout
