@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,18 +22,29 @@ from tests.integrations.snippets import ROOT, run_snippet, snippets
 EXAMPLE = ROOT / "examples" / "ppo_lstm_tmaze.py"
 
 
-def run(directory: Path, *options: str) -> str:
-    done = subprocess.run(
-        [sys.executable, str(EXAMPLE), *options],
-        capture_output=True, text=True, timeout=300, cwd=directory, check=True,
-    )  # fmt: skip
-    return done.stdout
+@pytest.fixture(scope="module")
+def example() -> Iterator[Any]:
+    """The file as a module, on one thread as it asks for."""
+    threads = torch.get_num_threads()
+    spec = importlib.util.spec_from_file_location("ppo_lstm_tmaze", EXAMPLE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["ppo_lstm_tmaze"] = module  # where its dataclass looks for annotations
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["ppo_lstm_tmaze"]
+    torch.set_num_threads(threads)
 
 
 @pytest.mark.slow
 def test_solves_the_maze(tmp_path: Path) -> None:
     """The defaults reach what the last line says, on mazes not seen before."""
-    last = run(tmp_path).splitlines()[-1]
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLE)],
+        capture_output=True, text=True, timeout=300, cwd=tmp_path, check=True,
+    )  # fmt: skip
+    last = done.stdout.splitlines()[-1]
     match = re.fullmatch(r"success (\d\.\d+) of (\d+) greedy episodes", last)
     assert match, last
     assert float(match[1]) >= 0.9
@@ -54,23 +68,21 @@ def test_is_one_short_file_of_its_own() -> None:
     assert others - standard == {"numpy", "torch", "tyro"}
 
 
-def test_same_seed_same_run(tmp_path: Path) -> None:
+def test_same_seed_same_run(example: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """The seed decides everything but the speed."""
-    options = ("--total-timesteps", "81920", "--eval-episodes", "64", "--seed")
-    logs = [re.sub(r"SPS=\S+|\d+ s$", "", run(tmp_path, *options, seed), flags=re.MULTILINE)
-            for seed in ("3", "3", "4")]  # fmt: skip
+    logs = []
+    for seed in (3, 3, 4):
+        example.main(example.Args(seed=seed, total_timesteps=40_000, eval_episodes=64))
+        log = capsys.readouterr().out
+        logs.append(re.sub(r"SPS=\S+|\d+ s$", "", log, flags=re.MULTILINE))
+    assert "global_step=32,768" in logs[0]
     assert logs[0] == logs[1] != logs[2]
 
 
-def test_an_episode_starts_with_an_empty_memory() -> None:
+def test_an_episode_starts_with_an_empty_memory(example: Any) -> None:
     """Whatever was remembered before a start, the same follows; and without one, it does not."""
-    sys.path.insert(0, str(EXAMPLE.parent))
-    try:
-        from ppo_lstm_tmaze import Agent
-    finally:
-        sys.path.pop(0)
     torch.manual_seed(0)
-    agent = Agent(2, 4, 8, 11)
+    agent = example.Agent(2, 4, 8, 11)
     obs, before = torch.randn(3, 5, 2), (torch.randn(5, 8), torch.randn(5, 8))
     starts = torch.zeros(3, 5)
     starts[0, :2] = 1
