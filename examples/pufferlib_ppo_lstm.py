@@ -4,7 +4,8 @@
     python examples/pufferlib_ppo_lstm.py
 
 Trainer, advantages, LSTM wrapper and policy are PufferLib's own. A policy without memory earns 1/2
-here.
+here. With torch for a CPU, PufferLib's kernels have to be built from source first: docs/plug-ins.md
+has the line.
 """
 
 from __future__ import annotations

@@ -26,18 +26,17 @@ from fastmaze.specs import TaskSpec, check_boolean, check_integer, make_spec
 def _require_pufferlib() -> None:
     """Raises ImportError unless there is a PufferLib 3, as `pufferlib` or as `pufferlib-core`."""
     module = "fastmaze.integrations.pufferlib"
-    package = "pufferlib-core"
-    try:
-        found = metadata.version("pufferlib")
-        package = "pufferlib"
-    except metadata.PackageNotFoundError:
-        found = ""
-    require_trainer(module, extra="pufferlib", at_least="3.0", package=package)
-    found = found or metadata.version(package)
+    # Older wheels of pufferlib-core miss a module or their kernels, and cannot be imported.
+    package, at_least = "pufferlib-core", "3.0.18"
+    with suppress(metadata.PackageNotFoundError):
+        metadata.version("pufferlib")
+        package, at_least = "pufferlib", "3.0"
+    require_trainer(module, extra="pufferlib", at_least=at_least, package=package)
+    found = metadata.version(package)
     if int(found.split(".")[0]) > 3:
         raise ImportError(
             f"{module} needs a PufferLib 3 (pufferlib-core 3.0.19 is known to work); found "
-            f'{package} {found}: pip install "pufferlib-core>=3.0,<4"'
+            f'{package} {found}: pip install "pufferlib-core>=3.0.18,<4"'
         )
 
 

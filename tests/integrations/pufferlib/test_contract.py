@@ -256,7 +256,8 @@ def pretend(installed: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     ("installed", "message"),
     [
         ({}, r'needs pufferlib-core, not installed here: pip install "fastmaze\[pufferlib\]"'),
-        ({"pufferlib-core": "2.0.0"}, "needs pufferlib-core >= 3.0"),
+        ({"pufferlib-core": "2.0.0"}, "needs pufferlib-core >= 3.0.18, the oldest"),
+        ({"pufferlib-core": "3.0.9"}, "needs pufferlib-core >= 3.0.18, the oldest"),
         ({"pufferlib": "2.0.6"}, "needs pufferlib >= 3.0"),
         ({"pufferlib": "4.0.0"}, r"needs a PufferLib 3 \(pufferlib-core 3.0.19 is known to work\)"),
     ],
