@@ -104,8 +104,8 @@ def test_the_example_solves_the_maze(tmp_path: Path) -> None:
 
 def test_snippet(tmp_path: Path) -> None:
     """What docs/plug-ins.md shows runs as it stands."""
-    for code in snippets("PufferLib"):
-        run_snippet(code, tmp_path)
+    (code,) = snippets("PufferLib")
+    assert run_snippet(code, tmp_path) == "1.0 True\n"
 
 
 def test_pins_the_torch_that_is_tested() -> None:
