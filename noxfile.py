@@ -30,6 +30,11 @@ def plug_in(session: nox.Session) -> None:
         "-Cbuild-dir=build/plug-ins", "-e", ".", "-r", str(TESTS / trainer / "requirements.txt"),
         "pytest", "pytest-benchmark", "hypothesis",
     )  # fmt: skip
+    # What has to be compiled against the packages that are now there.
+    source = TESTS / trainer / "requirements-source.txt"
+    if source.exists():
+        no_cuda = {"PUFFERLIB_DISABLE_CUDA": "1"}
+        session.install("--no-build-isolation", "-r", str(source), env=no_cuda)
     if session.posargs[:1] == ["steps"]:
         script = f"benchmarks.plug_ins.{trainer}"
         session.run("python", "-m", script, *session.posargs[1:])
