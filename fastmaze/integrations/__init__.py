@@ -1,4 +1,4 @@
-"""The tasks inside other trainers, one module each; importing this package imports none of them.
+"""The tasks inside other trainers, by name; importing this package imports none of them.
 
 sb3: Stable-Baselines3 and sb3-contrib. torchrl: TorchRL. pufferlib: PufferLib. rllib: Ray RLlib.
 Gymnasium needs no module: `import fastmaze` registers its env ids.
