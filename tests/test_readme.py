@@ -54,6 +54,15 @@ def test_command_exists(line: str) -> None:
         assert command[0] in ("pip", "git", "cd", "python", "tensorboard"), line
 
 
-@pytest.mark.parametrize("target", re.findall(r"\]\(([^)#:]+)\)", README))
-def test_link_leads_to_a_file(target: str) -> None:
-    assert (ROOT / target).exists()
+LINKS = [
+    (page, target)
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8"))
+]
+
+
+@pytest.mark.parametrize(
+    ("page", "target"), LINKS, ids=lambda x: x if isinstance(x, str) else x.name
+)
+def test_link_leads_to_a_file(page: Path, target: str) -> None:
+    assert (page.parent / target).exists()
