@@ -11,11 +11,14 @@ first observation included. Before a run begins, the model is held against what 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
+import inspect
+import math
 import sys
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -24,8 +27,8 @@ from torch import Tensor, nn
 
 from fastmaze.models.encoder import SequenceEncoder
 
-_STEPS: Final = 12
-"""Steps of the sequences that a model is tried on."""
+_STEPS: Final = 300
+"""Steps of the longest sequence that a model is tried on."""
 
 _TOLERANCE: Final = 1e-4
 """By how much stepping may differ from `forward`, for outputs of order 1."""
@@ -37,8 +40,13 @@ def is_own(model: str) -> bool:
 
 
 def absolute(model: str) -> str:
-    """The name with the whole path of its file, so that it is found from another directory, too."""
+    """The name with the whole path of its file, so that it is found from another directory, too.
+
+    A module that is a file of the current directory is named by that file.
+    """
     where, _, name = model.rpartition(":")
+    if where.isidentifier() and Path(f"{where}.py").is_file():
+        where = f"{where}.py"
     return f"{Path(where).expanduser().resolve()}:{name}" if where.endswith(".py") else model
 
 
@@ -61,8 +69,9 @@ def load_own(model: str) -> Callable[..., Any]:
         module = _run_file(path, path.stat().st_mtime_ns)
     else:
         try:
-            module = importlib.import_module(where)
-        except Exception as error:
+            with _importing_from(Path.cwd()):
+                module = importlib.import_module(where)
+        except (Exception, SystemExit) as error:
             raise ValueError(
                 f"model: expected gpt, lstm, FILE.py:NAME or MODULE:NAME, got {model!r}, whose "
                 f"module cannot be imported ({type(error).__name__}: {error})"
@@ -85,13 +94,25 @@ def _run_file(path: Path, changed: int) -> Any:
     module.__file__ = str(path)
     sys.modules[name] = module
     try:
-        exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
-    except Exception as error:
+        code = compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
+        with _importing_from(path.parent):
+            exec(code, module.__dict__)
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise ValueError(
             f"model: the code in {path} fails ({type(error).__name__}: {error})"
         ) from error
     return module
+
+
+@contextlib.contextmanager
+def _importing_from(directory: Path) -> Iterator[None]:
+    """Lets imports find what is in a directory, as for a script that is started in it."""
+    sys.path.insert(0, str(directory))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(directory))
 
 
 def _is_model(value: Any, module: str) -> bool:
@@ -113,13 +134,16 @@ def build_own(
 def _build(
     make: Callable[..., Any], name: str, input_dim: int, width: int, layers: int, max_length: int
 ) -> SequenceEncoder:
+    sizes = {"width": width, "num_layers": layers, "max_length": max_length}
     try:
-        encoder = make(input_dim, width=width, num_layers=layers, max_length=max_length)
+        inspect.signature(make).bind(input_dim, **sizes)
     except TypeError as error:
         raise TypeError(
-            f"model: expected {name}(input_dim, width=..., num_layers=..., max_length=...) to "
-            f"work, got {error}"
+            f"model: expected {name}(input_dim, width=..., num_layers=..., max_length=...) to be "
+            f"a call it takes; {error}"
         ) from error
+    with _told(f"{name}(input_dim={input_dim}, width={width}, num_layers={layers}, …)"):
+        encoder = make(input_dim, **sizes)
     if not isinstance(encoder, nn.Module):
         raise TypeError(f"model: expected a torch.nn.Module, {name} is {type(encoder).__name__}")
     for member in ("output_dim", "initial_state", "step"):
@@ -132,14 +156,14 @@ def _build(
 
 
 class Measured(NamedTuple):
-    """What a model takes, as it was seen on a short sequence."""
+    """What a model takes at `max_length`, as two short sequences tell."""
 
     parameters: int
     """Their number."""
     kept_bytes: int
     """What a pass keeps per step of an episode for its backward pass."""
     state_bytes: int
-    """What it remembers of one episode between steps, for `max_length` of them."""
+    """What it remembers of one episode between steps, in the end."""
 
 
 def check_own(
@@ -147,9 +171,11 @@ def check_own(
 ) -> Measured:
     """Tries the model on random sequences, and measures what it takes; random numbers stay.
 
+    The sequences have up to 300 steps: what goes wrong only later is not seen.
+
     Raises:
-        ValueError: `forward` and `step` disagree, an output depends on later steps, or a shape or
-            dtype is not what `SequenceEncoder` says.
+        ValueError: `forward` and `step` disagree, an output depends on later steps, a shape or
+            dtype is not what `SequenceEncoder` says, or the code fails.
         TypeError: as `build_own`.
     """
     return _try(load_own(model), short_name(model), input_dim, width, num_layers, max_length)
@@ -164,36 +190,73 @@ def _try(
         encoder = _build(make, name, input_dim, width, layers, max_length)
         module = _as_module(encoder).eval()
         steps = min(_STEPS, max_length)
-        x = torch.randn(3, steps, input_dim)
-        kept = 0
-
-        def keep(tensor: Tensor) -> Tensor:
-            nonlocal kept
-            kept += tensor.nbytes
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            y = module(x)
-        _check_output(f"{name}.forward", y, (3, steps, encoder.output_dim))
+        half = (steps + 1) // 2
+        x = torch.randn(2, steps, input_dim)
+        y, kept = _forward(name, encoder, x)
+        kept_half = _forward(name, encoder, x[:, :half])[1]
         with torch.no_grad():
-            _check_causal(name, module, x, y.detach())
-            state = encoder.initial_state(3, max_length)
-            state_bytes = sum(part.nbytes for part in _tensors(state))
-            for t in range(steps):
-                one, state = encoder.step(x[:, t], state)
-                _check_output(f"{name}.step", one, (3, encoder.output_dim))
-                error = float((one - y[:, t]).abs().max() / y.abs().max().clamp(min=1.0))
-                if not error <= _TOLERANCE:
-                    raise ValueError(
-                        f"model: expected {name}.step to agree with {name}.forward to "
-                        f"{_TOLERANCE:g}, step {t} of a random sequence differs by {error:.3g}"
-                    )
-    # Weights that the pass kept, too, are counted with them: rather too much than too little.
+            _check_causal(name, module, x, y)
+            states = _check_steps(name, encoder, x, y, max_length)
+    # What grows with the number of steps is taken to grow in a straight line from half on; what a
+    # pass keeps, per step.
+    beyond = (max_length - steps) / max(1, steps - half)
+    a_step = kept / steps + beyond * max(0.0, kept / steps - kept_half / half)
+    state = states[-1] + beyond * (states[-1] - states[half - 1])
     return Measured(
         parameters=sum(parameter.numel() for parameter in module.parameters()),
-        kept_bytes=kept // (3 * steps),
-        state_bytes=state_bytes // 3,
+        kept_bytes=math.ceil(a_step / len(x)),
+        state_bytes=math.ceil(max(state, 0.0) / len(x)),
     )
+
+
+def _forward(name: str, encoder: SequenceEncoder, x: Tensor) -> tuple[Tensor, int]:
+    """What `forward` gives, and the bytes beside weights that it keeps for a backward pass."""
+    module, kept = _as_module(encoder), 0
+    weights = {parameter.data_ptr() for parameter in module.parameters()}
+
+    def keep(tensor: Tensor) -> Tensor:
+        nonlocal kept
+        if tensor.data_ptr() not in weights:
+            kept += tensor.nbytes
+        return tensor
+
+    with (
+        _told(f"{name}.forward on float32 {list(x.shape)}"),
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+    ):
+        y = module(x)
+    _check_output(f"{name}.forward", y, (*x.shape[:2], encoder.output_dim))
+    return y.detach(), kept
+
+
+def _check_steps(
+    name: str, encoder: SequenceEncoder, x: Tensor, y: Tensor, max_length: int
+) -> list[int]:
+    """Steps through sequences; returns the bytes of the state after each step."""
+    with _told(f"{name}.initial_state({len(x)}, {max_length})"):
+        state = encoder.initial_state(len(x), max_length)
+    scale, sizes = y.abs().max().clamp(min=1.0), []
+    for t in range(x.shape[1]):
+        with _told(f"{name}.step on float32 {list(x[:, t].shape)}"):
+            one, state = encoder.step(x[:, t], state)
+        _check_output(f"{name}.step", one, (len(x), encoder.output_dim))
+        error = float((one - y[:, t]).abs().max() / scale)
+        if not error <= _TOLERANCE:
+            raise ValueError(
+                f"model: expected {name}.step to agree with {name}.forward to {_TOLERANCE:g}, "
+                f"step {t} of a random sequence differs by {error:.3g}"
+            )
+        sizes.append(sum(part.nbytes for part in _tensors(state)))
+    return sizes
+
+
+@contextlib.contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Says whose code it is that fails."""
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(f"model: {what} fails ({type(error).__name__}: {error})") from error
 
 
 def _check_output(what: str, y: object, shape: tuple[int, ...]) -> None:
@@ -207,15 +270,16 @@ def _check_output(what: str, y: object, shape: tuple[int, ...]) -> None:
 
 def _check_causal(name: str, module: nn.Module, x: Tensor, y: Tensor) -> None:
     """An output must not change when later steps do."""
-    middle = x.shape[1] // 2
-    changed = x.clone()
-    changed[:, middle:] = torch.randn_like(changed[:, middle:])
-    difference = (module(changed)[:, :middle] - y[:, :middle]).abs()
-    if middle and not float(difference.max()) <= _TOLERANCE * max(1.0, float(y.abs().max())):
-        raise ValueError(
-            f"model: expected {name}.forward to be causal, but outputs before step {middle} change "
-            "with the steps from there on"
-        )
+    steps = x.shape[1]
+    for cut in sorted({steps // 2, steps - 1} - {0}):
+        changed = x.clone()
+        changed[:, cut:] = torch.randn_like(changed[:, cut:])
+        difference = (module(changed)[:, :cut] - y[:, :cut]).abs()
+        if not float(difference.max()) <= _TOLERANCE * max(1.0, float(y.abs().max())):
+            raise ValueError(
+                f"model: expected {name}.forward to be causal, but outputs before step {cut} "
+                "change with the steps from there on"
+            )
 
 
 def _as_module(encoder: SequenceEncoder) -> nn.Module:
@@ -227,6 +291,8 @@ def _tensors(state: Any) -> Iterable[Tensor]:
     """All tensors in a state, whatever it is made of."""
     if isinstance(state, Tensor):
         yield state
+        return
+    if isinstance(state, nn.Module):  # a part of the model, no memory
         return
     if isinstance(state, dict):
         state = list(state.values())

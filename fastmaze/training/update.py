@@ -26,6 +26,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from fastmaze.agents.batch import Batch
 from fastmaze.models.histories import Histories
+from fastmaze.models.own_model import is_own
 from fastmaze.models.q_network import QNetwork
 from fastmaze.training.algorithm import make_algorithm
 from fastmaze.training.config import TrainConfig
@@ -91,7 +92,10 @@ class Update:
             # Shares of a loss are summed where this takes the mean: `_run` makes up for it. It
             # sees to equal weights at the start, and would overlap sums with larger networks'
             # backward passes.
-            self._online = DistributedDataParallel(online)
+            # Nobody knows whether a model of one's own uses all of its weights.
+            self._online = DistributedDataParallel(
+                online, find_unused_parameters=is_own(config.model)
+            )
             if config.compile_update:
                 _say("compiled", "several processes train together")
         elif config.compile_update:

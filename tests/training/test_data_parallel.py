@@ -23,6 +23,7 @@ from fastmaze.training.data_parallel import Processes, ShareOfDraws, check_split
 from fastmaze.training.logging import WALL_CLOCK, read_log
 from fastmaze.training.replay import Replay, joined_states
 from fastmaze.training.run_directory import read_config
+from tests.models.test_own_model import MODEL
 from tests.training.conftest import TINY
 
 Make = Callable[..., TrainConfig]
@@ -82,6 +83,18 @@ def test_two_processes_train_as_one_does_and_go_on(tiny: Make, tmp_path: Path) -
         resume_training(two, num_episodes=40, progress=False)
     output(launch(2, "--resume", str(two), "--num-episodes", "40"))
     assert_close_runs(one, two)
+
+
+def test_processes_train_a_model_with_weights_that_it_does_not_use(tmp_path: Path) -> None:
+    code = MODEL.replace("self.linear =", "self.spare = nn.Linear(2, 2)\n        self.linear =")
+    (tmp_path / "mine.py").write_text(code)
+    changes = {
+        **TINY,
+        **CHANGES,
+        "model": f"{tmp_path / 'mine.py'}:Mean",
+        "run_dir": tmp_path / "r",
+    }
+    assert "20 episodes in 5 rounds, by 2 processes" in output(launch(2, *arguments(changes)))
 
 
 ENDS_QUIETLY = """
