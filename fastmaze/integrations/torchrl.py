@@ -25,9 +25,14 @@ from torchrl.data import Bounded, Categorical, Composite, OneHot, Unbounded  # n
 from torchrl.envs import EnvBase  # noqa: E402
 
 from fastmaze.envs.backends.state import keep_rows  # noqa: E402
-from fastmaze.envs.seeding import population_indices, seed_streams  # noqa: E402
+from fastmaze.envs.seeding import (  # noqa: E402
+    check_seed,
+    is_per_env,
+    population_indices,
+    seed_streams,
+)
 from fastmaze.integrations.torchrl_engines import make_engine  # noqa: E402
-from fastmaze.specs import check_boolean, check_integer, make_spec  # noqa: E402
+from fastmaze.specs import TaskSpec, check_boolean, check_integer, make_spec  # noqa: E402
 
 Seed = int | Sequence[int | None] | None
 """One seed for the population, one (or None) per env, or None for a random one."""
@@ -54,7 +59,8 @@ class FastMazeTorchEnv(EnvBase):  # type: ignore[misc]
     drawn: the task's own option of `make_vec`'s `reset`.
 
     Args:
-        task: its name, e.g. "PassiveTMaze"; see `fastmaze.TASKS`.
+        task: its name, e.g. "PassiveTMaze" (see `fastmaze.TASKS`), or a spec, e.g. a
+            `fastmaze.TMazeSpec`.
         num_envs: N, number of copies.
         backend: "native", "numba" or "reference", which write into the memory of CPU tensors, or
             "device" (the T-Mazes), which computes with torch: the tensors are those of
@@ -65,9 +71,12 @@ class FastMazeTorchEnv(EnvBase):  # type: ignore[misc]
         env_offset: global index of the first copy, for populations split over processes; see
             `create_env_fns`.
         seed: of the first reset: one for the population, or a list of one (or None) per copy, as
-            for `make_vec`; None draws one.
+            for `make_vec`; None draws one. Envs made alike with a seed have the same mazes, also
+            as workers of a `ParallelEnv`: there use `create_env_fns`.
         stagger: let the copies' clocks start evenly spread over the episode at every `reset` of
-            the whole population, so that they do not all end on the same step.
+            the whole population, so that they do not all end on the same step. The first episodes
+            after it are cut short, mostly too short to be solved, and each `rollout` resets: for
+            training alone; evaluate with envs made without it.
         autoreset_mode: "Disabled"; TorchRL itself resets what is done.
         categorical_action_encoding: False for one-hot actions.
         info: what else a step tells of episodes that ended: of `task_spec.info_names`, that is
@@ -87,7 +96,7 @@ class FastMazeTorchEnv(EnvBase):  # type: ignore[misc]
 
     def __init__(
         self,
-        task: str,
+        task: str | TaskSpec,
         *,
         num_envs: int = 1,
         backend: str = "native",
@@ -106,7 +115,7 @@ class FastMazeTorchEnv(EnvBase):  # type: ignore[misc]
                 'autoreset_mode: expected "Disabled", for TorchRL itself resets the envs that are '
                 f"done, got {autoreset_mode!r}"
             )
-        task_spec = make_spec(task, **task_options)
+        task_spec = _spec_of(task, task_options)
         engine = make_engine(
             task_spec,
             num_envs=num_envs,
@@ -247,7 +256,13 @@ class FastMazeTorchEnv(EnvBase):  # type: ignore[misc]
 
 
 def create_env_fns(
-    task: str, *, num_envs: int, num_workers: int, env_offset: int = 0, **options: Any
+    task: str | TaskSpec,
+    *,
+    num_envs: int,
+    num_workers: int,
+    env_offset: int = 0,
+    seed: Seed = None,
+    **options: Any,
 ) -> list[Callable[[], FastMazeTorchEnv]]:
     """What makes the parts of one population, for `ParallelEnv` or a `MultiSyncCollector`.
 
@@ -255,14 +270,17 @@ def create_env_fns(
     of `num_envs` copies would.
 
     Args:
-        task: its name.
+        task: its name, or a spec.
         num_envs: copies in all, a multiple of `num_workers`.
         num_workers: number of parts.
         env_offset: global index of the first copy of the first part.
+        seed: one for the population, or a list of `num_envs`, of which each part gets its own; None
+            lets each part draw one.
         **options: as for `FastMazeTorchEnv`.
 
     Raises:
-        ValueError: `num_envs` is no multiple of `num_workers`, or a number is out of range.
+        ValueError: `num_envs` is no multiple of `num_workers`, a list of seeds has another length,
+            or a number is out of range.
         TypeError: a number is none.
     """
     check_integer("num_envs", num_envs, 1, 2**32)
@@ -272,14 +290,36 @@ def create_env_fns(
         raise ValueError(
             f"num_envs: expected a multiple of num_workers={num_workers}, got {num_envs}"
         )
+    if is_per_env(seed):
+        seed_streams(seed, population_indices(env_offset, num_envs))  # refuses bad ones
+    elif seed is not None:
+        check_seed("seed", seed)
     return [
-        partial(FastMazeTorchEnv, task, num_envs=part, env_offset=env_offset + part * i, **options)
-        for i in range(num_workers)
+        partial(
+            FastMazeTorchEnv,
+            task,
+            num_envs=part,
+            env_offset=env_offset + first,
+            seed=list(seed[first : first + part]) if is_per_env(seed) else seed,
+            **options,
+        )
+        for first in range(0, num_envs, part)
     ]
 
 
 _DTYPES = (torch.float64, torch.int64, torch.bool, torch.bool)
 """Of the columns of `EpisodeStatistics`."""
+
+
+def _spec_of(task: str | TaskSpec, task_options: dict[str, Any]) -> TaskSpec:
+    if not isinstance(task, TaskSpec):
+        return make_spec(task, **task_options)
+    if task_options:
+        raise TypeError(
+            f"{next(iter(task_options))}: a spec has its options already; expected the name of a "
+            "task with options, or a spec without"
+        )
+    return task
 
 
 def _check_info(info: Any, known: tuple[str, ...]) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ pytest.importorskip("torchrl", reason="TorchRL is missing here: nox -s torchrl r
 
 from gymnasium.error import ResetNeeded  # noqa: E402
 
+import fastmaze  # noqa: E402
 from fastmaze.envs.backends.errors import NotReady  # noqa: E402
 from tests.integrations.torchrl.trainer import (  # noqa: E402
     FastMazeTorchEnv,
@@ -27,6 +28,8 @@ BACKENDS = ["native", "device"]
 BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"task": "PassiveTMaz"}, ValueError, "task: expected one of"),
     ({"lenght": 3}, TypeError, "has no option 'lenght'"),
+    ({"task": fastmaze.make_spec("RepeatFirst"), "length": 3}, TypeError, "length: a spec has"),
+    ({"task": 3}, TypeError, "task: expected"),
     ({"num_envs": 0}, ValueError, "num_envs"),
     ({"num_envs": 2.0}, TypeError, "num_envs"),
     ({"backend": "gpu"}, ValueError, "backend: expected one of"),
@@ -130,10 +133,14 @@ def test_step_after_the_end() -> None:
         ({"num_envs": 0}, ValueError, "num_envs"),
         ({"num_workers": 0}, ValueError, "num_workers"),
         ({"num_workers": "2"}, TypeError, "num_workers"),
+        ({"seed": [1, 2, 3, 4]}, ValueError, "seed: expected 8 seeds, one per env, got 4"),
+        ({"seed": [1] * 7 + [-1]}, ValueError, r"seed\[7\]"),
+        ({"seed": -1}, ValueError, "seed"),
+        ({"seed": "1"}, TypeError, "seed"),
     ],
 )
 def test_bad_splits(wrong: dict[str, Any], error: type[Exception], message: str) -> None:
-    """Protects from splits that do not come out even."""
+    """Protects from splits that do not come out even; refused at once, not inside a worker."""
     with pytest.raises(error, match=message):
         create_env_fns("PassiveTMaze", **{"num_envs": 8, "num_workers": 2, **wrong})
 

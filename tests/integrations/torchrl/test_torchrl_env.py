@@ -267,6 +267,60 @@ def test_split_population_is_one_population() -> None:
     assert (first == whole.reset()["observation"]).all()
 
 
+@pytest.mark.parametrize("seed", [3, [1, 2, 3, 1, 2, 9], np.arange(6, dtype=np.uint64)])
+def test_parts_draw_as_the_whole(seed: Any) -> None:
+    """Protects splits, with a list of seeds too: each part gets the seeds of its own copies."""
+    maze: dict[str, Any] = {"num_envs": 6, "length": 2, "seed": seed}
+    whole = FastMazeTorchEnv("ActiveTMaze", **maze)
+    parts = [make() for make in create_env_fns("ActiveTMaze", num_workers=3, **maze)]
+    assert [part.num_envs for part in parts] == [2, 2, 2]
+    for _ in range(20):
+        together = torch.cat([part.reset()["observation"] for part in parts])
+        assert (together == whole.reset()["observation"]).all()
+    goals = [part._engine.get_state() for part in parts]
+    assert not all((goals[0] == goal).all() for goal in goals[1:])
+
+
+@pytest.mark.slow
+def test_workers_made_alike_have_the_same_mazes() -> None:
+    """Protects what is documented: only `set_seed` gives workers of one function other mazes."""
+
+    def make() -> FastMazeTorchEnv:
+        return FastMazeTorchEnv("PassiveTMaze", num_envs=64, length=2, seed=0)
+
+    alike = ParallelEnv(2, make)
+    try:
+        cues = alike.reset()["observation"][..., 1]
+        assert (cues[0] == cues[1]).all()
+        alike.set_seed(0)
+        cues = alike.reset()["observation"][..., 1]
+        assert not (cues[0] == cues[1]).all()
+    finally:
+        alike.close()
+
+
+def test_a_spec_instead_of_a_name() -> None:
+    """Protects code that has a spec at hand: it is the task."""
+    spec = fastmaze.make_spec("PassiveTMaze", length=3)
+    named = FastMazeTorchEnv("PassiveTMaze", length=3, num_envs=16, seed=0)
+    makers = create_env_fns(spec, num_envs=16, num_workers=1, seed=0)
+    for env in (FastMazeTorchEnv(spec, num_envs=16, seed=0), makers[0]()):
+        assert env.task_spec is spec
+        actions = torch.zeros(16, dtype=torch.int64)
+        steps = [e.step(e.reset().set("action", actions)) for e in (env, named)]
+        assert (steps[0] == steps[1]).all()
+        named.set_seed(0)
+
+
+def test_every_staggered_rollout_begins_with_episodes_cut_short() -> None:
+    """Protects what is documented: evaluate with envs made without `stagger`."""
+    env = FastMazeTorchEnv("PassiveTMaze", num_envs=11, length=10, seed=0, stagger=True)
+    for _ in range(2):
+        done = env.rollout(11, break_when_any_done=False)["next", "done"][..., 0]
+        lengths = done.long().argmax(dim=1) + 1
+        assert (lengths < 11).sum() == 9
+
+
 def test_closed() -> None:
     """Protects from use after `close`, which frees the copies."""
     env = FastMazeTorchEnv("PassiveTMaze", num_envs=2, length=2)
