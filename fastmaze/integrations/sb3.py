@@ -17,6 +17,7 @@ import numpy.typing as npt
 from fastmaze.envs.options import parse_single_options
 from fastmaze.envs.seeding import check_seed
 from fastmaze.envs.vector import FastMazeVectorEnv
+from fastmaze.reference.base import staggered_start
 from fastmaze.requirements import require_trainer
 from fastmaze.specs import TaskSpec, make_spec
 
@@ -33,6 +34,10 @@ Array = npt.NDArray[Any]
 VecEnvIndices = int | Sequence[int] | None
 
 _BOOL, _FLOAT32 = np.dtype(np.bool_), np.dtype(np.float32)
+
+_ROWS = 32
+"""Last observations that share an array, so that a kept info keeps few of them alive: one array
+each would cost more than the infos do."""
 
 
 class SharedInfo(dict[str, Any]):
@@ -58,6 +63,10 @@ class FastMazeVecEnv(VecEnv):  # type: ignore[misc]
     task), "episode" (r its return, l its length, t the seconds since the envs were made),
     "is_success" (in a T-Maze: ended in the goal cell) and the task's own flag, if it has one (in a
     T-Maze "cue_seen": visited the oracle). So neither `Monitor` nor `VecMonitor` is needed.
+
+    With `stagger=True` each `reset` starts the clocks of most copies late. These first episodes,
+    mostly too short to be solved, have neither "episode" nor "is_success" in their infos, so that
+    SB3's logs, `evaluate_policy` and `EvalCallback` count whole episodes alone.
 
     Below, "obs" stands for arrays [N, *task_spec.obs_shape] of dtype `task_spec.obs_dtype`, for
     T-Mazes float32 [N, D].
@@ -143,6 +152,18 @@ class FastMazeVecEnv(VecEnv):  # type: ignore[misc]
         self._final_obs = np.zeros(self._obs_shape, self._obs_dtype)
         self._truncated = np.zeros(self.num_envs, _BOOL)
         self._flag = spec.flag_name
+        # Where a staggered reset cuts the first episode short, and where such a one still runs.
+        self._cut = (
+            np.array(
+                [
+                    staggered_start(env_offset + i, spec.episode_length) > 0
+                    for i in range(self.num_envs)
+                ]
+            )
+            if stagger
+            else None
+        )
+        self._cut_now: Array | None = None
         self._start = time.time()
 
     def seed(self, seed: int | None = None) -> list[int | None]:
@@ -203,6 +224,7 @@ class FastMazeVecEnv(VecEnv):  # type: ignore[misc]
         obs, _ = self.population.reset(seed=self._seed, options=self._reset_options_of_all)
         self._seed = self._reset_options_of_all = self._actions = None
         self.reset_infos = [_NO_INFO] * self.num_envs
+        self._cut_now = None if self._cut is None else self._cut.copy()
         return obs
 
     def step_async(self, actions: Array) -> None:
@@ -244,8 +266,11 @@ class FastMazeVecEnv(VecEnv):  # type: ignore[misc]
         # Lists of Python's own numbers: taking one out of an array at a time costs more than
         # the dicts.
         columns = [column[ended].tolist() for column in self.population.statistics]
+        last: list[Array] = []
+        for k in range(0, len(ended), _ROWS):
+            last.extend(self._final_obs[ended[k : k + _ROWS]])
         for i, obs, total, length, success, flagged in zip(
-            ended.tolist(), self._final_obs[ended], *columns, strict=True
+            ended.tolist(), last, *columns, strict=True
         ):
             infos[i] = info = {
                 "terminal_observation": obs,
@@ -255,6 +280,12 @@ class FastMazeVecEnv(VecEnv):  # type: ignore[misc]
             }
             if flag is not None:
                 info[flag] = flagged
+        if self._cut_now is not None:
+            for i in ended[self._cut_now[ended]].tolist():
+                del infos[i]["episode"], infos[i]["is_success"]
+            self._cut_now[ended] = False
+            if not self._cut_now.any():
+                self._cut_now = None
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         """What each env has: task_spec, render_mode, observation_space, action_space, metadata.

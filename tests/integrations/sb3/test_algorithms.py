@@ -134,12 +134,64 @@ def test_sb3_sees_returns_lengths_and_successes() -> None:
         assert -1 <= episode["r"] <= 1
 
 
-def test_pixels() -> None:
-    """The space is one that SB3 takes for pictures, which its policies scale."""
-    envs = FastMazeVecEnv("PassiveVisualMatch", 4, length=2)
-    model = PPO("MlpPolicy", envs, n_steps=16, batch_size=32, n_epochs=1, device="cpu")
+class Oracle:
+    """Remembers each cue, walks right and turns where the cue said: solves every whole episode."""
+
+    def predict(self, obs: Any, state: Any, episode_start: Any, deterministic: bool) -> Any:
+        cue = obs[:, 1] if state is None else np.where(episode_start, obs[:, 1], state)
+        return np.where(obs[:, 0] == 1, np.where(cue > 0, 1, 3), 0), cue
+
+
+@pytest.mark.parametrize("stagger", [False, True])
+def test_evaluation_counts_whole_episodes_alone(stagger: bool) -> None:
+    """What a staggered reset cuts short cannot be solved; a perfect agent must still look so."""
+    envs = FastMazeVecEnv("PassiveTMaze", 11, length=10, seed=0, stagger=stagger)
+    told: list[Any] = []
+
+    def keep(local: Any, _: Any) -> None:
+        told.append((local["done"], local["info"].get("is_success")))
+
+    for _ in range(2):  # the second reset staggers anew
+        returns, lengths = evaluate_policy(
+            Oracle(), envs, n_eval_episodes=22, return_episode_rewards=True, callback=keep
+        )
+        assert returns == [1.0] * 22
+        assert lengths == [11] * 22
+    successes = [success for done, success in told if done and success is not None]
+    assert successes == [True] * 44
+    if stagger:
+        assert sum(done for done, _ in told) == 44 + 2 * 9  # and nine that are cut short
+
+
+def test_logs_count_whole_episodes_alone() -> None:
+    """ep_rew_mean and success_rate of a staggered population leave out what is cut short."""
+    model = PPO("MlpPolicy", make(stagger=True), **ON_POLICY, **SMALL)
+    model.learn(STEPS)
+    assert model.ep_info_buffer
+    assert {episode["l"] for episode in model.ep_info_buffer} == {T}
+    assert len(model.ep_info_buffer) == len(model.ep_success_buffer)
+
+
+@pytest.mark.parametrize("name", ["PassiveVisualMatch", "MiniGridMemory"])
+def test_pixels(name: str) -> None:
+    """MlpPolicy and MlpLstmPolicy take the small pictures; CnnPolicy is made for larger ones."""
+    envs = FastMazeVecEnv(name, 4)
+    options: dict[str, Any] = {"n_steps": 16, "batch_size": 32, "n_epochs": 1, "device": "cpu"}
+    RecurrentPPO("MlpLstmPolicy", envs, **options).learn(64)
+    model = PPO("MlpPolicy", envs, **options)
     model.learn(64)
-    assert model.rollout_buffer.observations.shape[-3:] == (3, 5, 5)
+    shape = envs.observation_space.shape
+    # SB3 puts the colours first.
+    assert sorted(model.rollout_buffer.observations.shape[-3:]) == sorted(shape)
+    with pytest.raises(RuntimeError, match="Kernel size can't be greater than actual input size"):
+        PPO("CnnPolicy", envs, **options)
+
+
+def test_sb3_does_not_take_make_vec() -> None:
+    """Gymnasium's vector env is none of SB3's; if that changes, the documentation has to."""
+    envs = fastmaze.make_vec("PassiveTMaze", num_envs=4, length=LENGTH)
+    with pytest.raises(ValueError, match="expect OpenAI Gym to be installed"):
+        PPO("MlpPolicy", envs)
 
 
 def test_evaluation_and_saved_models(tmp_path: Path) -> None:
