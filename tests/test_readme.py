@@ -51,7 +51,7 @@ def test_command_exists(line: str) -> None:
         for option in (w for w in command if w.startswith("--")):
             assert option in done.stdout, f"{option} is not an option of {words}"
     else:
-        assert command[0] in ("pip", "git", "cd", "python", "tensorboard"), line
+        assert command[0] in ("pip", "git", "cd", "python", "tensorboard", "nox"), line
 
 
 LINKS = [

@@ -207,10 +207,10 @@ class TrainConfig:
     outlive. Paper: 0."""
     settle_after: int | None = None
     """Hold on to a solution: when so many evaluations in a row find the task solved, go on from
-    the evaluated weights at `settled_learning_rate`; when a later one fails, go back to them at
-    half the rate. 0 for never. Default: 1; 2 where the cue has to be fetched, as
-    first solutions are still on the edge there. Without it, a solution is sometimes lost
-    again for a while. Paper: 0."""
+    the evaluated weights at `settled_learning_rate`; when a later one fails, learn on at the full
+    rate, and settle one evaluation later next time. 0 for never. Default: 1; 2 where the cue has
+    to be fetched, as first solutions are still on the edge there. Without it, a solution is
+    sometimes lost again for a while. Paper: 0."""
     settled_learning_rate: float | None = None
     """Learning rate once settled (see `settle_after`), as a share of the full one. Default:
     0.01: at 0.03 some solutions were lost within a hundred updates. Paper: not used."""

@@ -95,8 +95,8 @@ class Learner:
         """Gradient updates done."""
         self.setbacks = 0
         """How often a solution was lost again; see `settle`."""
-        self.solution: dict[str, Tensor] = {}
-        """Weights that `settle` holds on to; empty until there are any."""
+        self.settled = False
+        """Whether updates are small, to keep a solution; see `settle`."""
 
     @property
     def acting(self) -> QNetwork:
@@ -169,8 +169,8 @@ class Learner:
 
         Once `hyper.settle_after` evaluations in a row found the task solved, updates are small, and
         the online network starts from the evaluated weights: it may have moved on from what the
-        average of its past solves. Whenever a later evaluation finds the solution lost, both
-        networks go back to the last one, and the rate is halved.
+        average of its past solves. A solution that is lost under small updates was none, but on
+        the edge: learning goes on at the full rate, and settles one evaluation later next time.
 
         Args:
             solved_in_a_row: how many evaluations, this one the last, found the task solved.
@@ -178,14 +178,14 @@ class Learner:
         wanted = self.hyper.settle_after
         if not wanted:
             return
-        found = bool(self.solution)
-        if solved_in_a_row >= wanted:
-            self.solution = copy.deepcopy(self.acting.state_dict())
-        lost = found and solved_in_a_row == 0
-        self.setbacks += lost
-        if lost or (self.solution and not found):
-            self.online.load_state_dict(self.solution)
-            self.target.load_state_dict(self.solution)
+        if self.settled and solved_in_a_row == 0:
+            self.settled = False
+            self.setbacks += 1
+        elif not self.settled and solved_in_a_row >= wanted + self.setbacks:
+            self.settled = True
+            solution = copy.deepcopy(self.acting.state_dict())
+            self.online.load_state_dict(solution)
+            self.target.load_state_dict(solution)
 
     def _learning_rate(self) -> float:
         """Up during the warm-up, then down in a line until the budget's end, or a solution."""
@@ -193,8 +193,8 @@ class Learner:
         total = max(1, self.config.num_rounds * hyper.updates_per_round)
         left = max(0.0, 1.0 - self.updates / total)
         share = hyper.final_learning_rate + (1.0 - hyper.final_learning_rate) * left
-        if self.solution:
-            share = hyper.settled_learning_rate * 0.5**self.setbacks
+        if self.settled:
+            share = hyper.settled_learning_rate
         if self.updates < hyper.warmup_updates:
             share *= (self.updates + 1) / hyper.warmup_updates
         return hyper.learning_rate * share
@@ -215,7 +215,6 @@ class Learner:
         tensors = join_parts(
             online=self.online.state_dict(),
             target=self.target.state_dict(),
-            solution=self.solution,
             adam={
                 f"{name}/{key}": value
                 for i, name in enumerate(names)
@@ -229,6 +228,7 @@ class Learner:
             "round": self.round,
             "updates": self.updates,
             "setbacks": self.setbacks,
+            "settled": self.settled,
             "processes": self.processes.size,
             "numpy": self.rng.bit_generator.state,
         }
@@ -256,7 +256,8 @@ class Learner:
             self.online.load_state_dict(checkpoint.part("online"))
             self.target.load_state_dict(checkpoint.part("target"))
             # Copies: what a checkpoint holds are views into its file.
-            self.solution = {k: x.clone() for k, x in checkpoint.part("solution").items()}
+            # Earlier checkpoints hold the solution itself, where there was one.
+            self.settled = values.get("settled", bool(checkpoint.part("solution")))
             groups = self.update.optimizer.state_dict()["param_groups"]
             self.update.load_optimizer({"state": adam, "param_groups": groups})
             self.replay.set_state(checkpoint.part("replay"))
