@@ -23,15 +23,29 @@ from torch.distributions import Categorical
 
 import fastmaze
 
+TASKS = (
+    "PassiveTMaze", "ActiveTMaze", "MemoryLength", "UmbrellaLength", "BakkerTMaze",
+    "LambrechtsTMaze", "TMazeLong",
+)  # fmt: skip
+
+LEAST = {
+    "length": 1, "seed": 0, "total_timesteps": 1, "eval_episodes": 1, "num_threads": 1,
+    "num_envs": 1, "num_steps": 0, "learning_rate": 0, "gamma": 0, "gae_lambda": 0,
+    "num_minibatches": 1, "update_epochs": 1, "clip_coef": 0, "ent_coef": 0, "vf_coef": 0,
+    "max_grad_norm": 0, "hidden_size": 1,
+}  # fmt: skip
+"""What an option is at least."""
+
 
 @dataclass
 class Args:
     """What can be set from the command line."""
 
     task: str = "PassiveTMaze"
-    """one of `fastmaze tasks` with a length and float observations"""
+    """PassiveTMaze, ActiveTMaze, MemoryLength, UmbrellaLength, BakkerTMaze, LambrechtsTMaze or
+    TMazeLong: those with a length and vectors of floats to see"""
     length: int = 10
-    """of the corridor"""
+    """of the corridor, or of the task's wait"""
     seed: int = 0
     """of the envs, the network and the actions"""
     total_timesteps: int = 4_000_000
@@ -74,6 +88,18 @@ class Args:
     """of the LSTM"""
     chrono: bool = True
     """let the forget gates begin with time scales up to an episode (Tallec and Ollivier 2018)"""
+
+
+def check(args: Args) -> None:
+    """Raises ValueError, naming the option, for what cannot be trained with."""
+    if args.task not in TASKS:
+        raise ValueError(f"task: expected one of {', '.join(TASKS)}, got {args.task!r}")
+    most = {"gamma": 1, "gae_lambda": 1, "num_minibatches": args.num_envs, "seed": 2**64 - 3}
+    for name, low in LEAST.items():
+        value, high = getattr(args, name), most.get(name, float("inf"))
+        if not low <= value <= high:  # nor for NaN
+            upper = f" and at most {high}" if name in most else ""
+            raise ValueError(f"{name}: expected at least {low}{upper}, got {value}")
 
 
 State = tuple[Tensor, Tensor]
@@ -173,6 +199,7 @@ def advantages_of(
 
 def main(args: Args) -> float:
     """Trains, evaluates, and returns the success of greedy actions."""
+    check(args)
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.num_threads)
     writer = None

@@ -15,13 +15,14 @@ import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
+from gymnasium.vector import AutoresetMode
 
 import fastmaze
 from benchmarks.plug_ins.turns import LENGTH, NUM_ENVS, Collect, take_turns
 
 sys.path.append(str(Path(__file__).parents[2] / "examples"))
 
-from jax_callback import HostLoop, random_policy, scan_rollout
+from jax_callback import Carry, HostLoop, first_carry, random_policy, scan_rollout
 
 STEPS = LENGTH + 2
 
@@ -30,17 +31,19 @@ class NoEnv:
     """What the host loop steps when a step costs nothing."""
 
     num_envs = NUM_ENVS
+    autoreset_mode = AutoresetMode.SAME_STEP
+    single_action_space = gymnasium.spaces.Discrete(4)
 
     def step_into(self, *arrays: Any) -> None:
         """Leaves the arrays as they are."""
 
 
-def rollouts(run: Callable[..., Any], obs: Any) -> Collect:
+def rollouts(run: Callable[..., Any], carry: Carry) -> Collect:
     """Goes on and on with rollouts."""
-    state = [jax.random.key(0), obs]
+    carries = [carry]
 
     def collect() -> int:
-        state[0], state[1], rollout = run(*state)
+        carries[0], rollout = run(carries[0])
         jax.block_until_ready(rollout)
         return STEPS * NUM_ENVS
 
@@ -49,33 +52,44 @@ def rollouts(run: Callable[..., Any], obs: Any) -> Collect:
 
 def fastmaze_rollouts(make: Callable[..., Any]) -> Collect:
     """The example's ways."""
-    envs = fastmaze.make_vec("PassiveTMaze", num_envs=NUM_ENVS, length=LENGTH)
-    return rollouts(make(envs, random_policy, STEPS), envs.reset(seed=0)[0])
+    envs = fastmaze.make_vec(
+        "PassiveTMaze", num_envs=NUM_ENVS, length=LENGTH, autoreset_mode="SameStep"
+    )
+    return rollouts(make(envs, random_policy(envs), STEPS), first_carry(envs, 0, None))
 
 
 def no_env() -> Collect:
     """The host loop alone."""
-    return rollouts(HostLoop(NoEnv(), random_policy, STEPS), np.zeros((NUM_ENVS, 2), np.float32))
+    envs, obs = NoEnv(), np.zeros((NUM_ENVS, 2), np.float32)
+    carry = Carry(jax.random.key(0), obs, np.ones(NUM_ENVS, np.bool_), None)
+    return rollouts(HostLoop(envs, random_policy(envs), STEPS), carry)
 
 
 def gymnasium_loop() -> Collect:
     """SyncVectorEnv over single envs, `jnp.asarray` of what it returns, stacked at the end."""
     envs = gymnasium.make_vec(
-        "fastmaze/PassiveTMaze-v0", num_envs=NUM_ENVS, vectorization_mode="sync", length=LENGTH
+        "fastmaze/PassiveTMaze-v0",
+        num_envs=NUM_ENVS,
+        vectorization_mode="sync",
+        vector_kwargs={"autoreset_mode": AutoresetMode.SAME_STEP},
+        length=LENGTH,
     )
-    policy = jax.jit(random_policy)
+    policy = jax.jit(random_policy(envs))
 
-    def run(key: Any, obs: Any) -> Any:
-        rows = []
+    def run(carry: Carry) -> Any:
+        rows, (key, obs, start, state) = [], carry
         for _ in range(STEPS):
             key, now = jax.random.split(key)
-            actions = policy(now, obs)
+            actions, state = policy(now, obs, start, state)
             next_obs, reward, terminated, _, _ = envs.step(np.asarray(actions))
-            rows.append((obs, actions, jnp.asarray(reward), jnp.asarray(terminated)))
-            obs = jnp.asarray(next_obs)
-        return key, obs, [jnp.stack(column) for column in zip(*rows, strict=True)]
+            done = jnp.asarray(terminated)
+            rows.append((obs, start, actions, jnp.asarray(reward), done))
+            obs, start = jnp.asarray(next_obs), done
+        return Carry(key, obs, start, state), [
+            jnp.stack(column) for column in zip(*rows, strict=True)
+        ]
 
-    return rollouts(run, jnp.asarray(envs.reset(seed=0)[0]))
+    return rollouts(run, first_carry(envs, 0, None))
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from fastmaze.envs.backends import make_backend
 from fastmaze.envs.backends.errors import Closed, NotReady
-from fastmaze.envs.backends.validation import check_count
+from fastmaze.envs.backends.validation import MAX_ENVS, check_actions, check_count
 from fastmaze.envs.refusals import raise_refused
 from fastmaze.envs.seeding import MAX_SEED, check_seed, population_indices, population_streams
 from fastmaze.envs.spaces import action_space, observation_space
@@ -49,6 +49,23 @@ Array = npt.NDArray[Any]
 
 StepResult = tuple[Array, Array, Array, Array, list[dict[str, float]]]
 
+# What PufferLib's `set_buffers` gives an env.
+_ARRAYS = (
+    "observations", "rewards", "terminals", "truncations", "masks", "actions", "teacher_actions",
+)  # fmt: skip
+
+# What `pufferlib.vector.make` takes, but `make_puffer_vec` decides, and by which argument.
+_TAKEN = {
+    "num_envs": "use the argument num_envs, the copies in all",
+    "num_workers": "use the argument num_workers",
+    "backend": "use the argument vectorisation",
+    "env_kwargs": "give the options to make_puffer_vec itself",
+    "env_args": "give the options to make_puffer_vec itself",
+    "env_creator_or_creators": "it is FastMazePufferEnv",
+    "seed": "give it to async_reset or reset of what make_puffer_vec returns",
+    "buf": "make a FastMazePufferEnv for arrays of your own",
+}
+
 
 class FastMazePufferEnv(pufferlib.PufferEnv):  # type: ignore[misc]
     """`num_envs` copies of one task as one `PufferEnv`, each copy an agent of it.
@@ -56,21 +73,26 @@ class FastMazePufferEnv(pufferlib.PufferEnv):  # type: ignore[misc]
     A finished copy starts its next episode in the same step: with `terminals` comes the first
     observation of the next episode. `truncations` are always False.
 
-    Several of these make one population: the one with number k in a vectorisation holds the
-    copies k * num_envs to (k + 1) * num_envs - 1, and `reset(seed)` of the vectorisation starts
-    what `fastmaze.make_vec(..., autoreset_mode="SameStep").reset(seed=seed)` starts, for any number
-    of them, as long as each worker has one (`make_puffer_vec` sees to it).
+    Several of these make one population: the one with number k in a vectorisation holds num_envs
+    copies from `env_offset` + k * num_envs on, and `reset(seed)` of the vectorisation starts what
+    `fastmaze.make_vec(..., autoreset_mode="SameStep").reset(seed=seed)` with that `env_offset`
+    starts, for any number of them, as long as each worker has one and the vectorisation's own seed
+    is 0 (`make_puffer_vec` sees to both, `pufferlib.vector.make` to the second).
+
+    Pickles and deep copies go on bit for bit in arrays of their own.
 
     Args:
         task: its name, e.g. "PassiveTMaze" (see `fastmaze.TASKS`), or a spec, e.g. a
             `fastmaze.TMazeSpec`.
         num_envs: N, number of copies, PufferLib's `num_agents`.
         report_interval: steps between two reports of finished episodes in `infos`.
-        env_offset: global index of the first copy; None is `num_envs` times the number in the
-            vectorisation.
+        env_offset: global index of the population's first copy; None is 0.
         buf: PufferLib's arrays; None makes own ones.
-        seed: PufferLib passes with `buf` the number of this one in the vectorisation. Without
-            `buf`, the seed of a first `reset` that names none.
+        seed: with `buf`, what PufferLib passes: the number of this one plus the vectorisation's
+            seed, 0 in `pufferlib.vector.make`. Made directly with a seed S, a vectorisation has
+            the copies from S * num_envs on, and its `reset(seed)` starts seed - S. Without `buf`,
+            the seed of a first `reset` that names none. None draws that one, and counts as number
+            0, so that each of a vectorisation's has its own seed.
         **task_options: the task's own, e.g. `length=1000`.
         backend, device, num_threads, stagger: see `fastmaze.make_vec`.
 
@@ -95,33 +117,37 @@ class FastMazePufferEnv(pufferlib.PufferEnv):  # type: ignore[misc]
         num_threads: int = 1,
         stagger: bool = False,
         buf: Any = None,
-        seed: int = 0,
+        seed: int | None = 0,
         **task_options: Any,
     ) -> None:
         self.task_spec: Any = _spec_of(task, task_options)
         self.num_agents = check_count("num_envs", num_envs)
-        self._number = 0 if buf is None else seed
-        self._first_seed: int | None = check_seed("seed", seed) if buf is None else 0
-        if env_offset is None:
-            env_offset = self._number * self.num_agents
-        self._indices = population_indices(env_offset, self.num_agents)
+        self._number = 0
+        self._first_seed: int | None = None
+        if seed is None:
+            self._first_seed = int(np.random.default_rng().integers(2**64, dtype=np.uint64))
+        elif buf is None:
+            self._first_seed = check_seed("seed", seed)
+        else:
+            self._number, self._first_seed = check_integer("seed", seed, 0, MAX_ENVS - 1), 0
+        self._indices = _indices(env_offset, self._number, self.num_agents)
         self._stagger = check_boolean("stagger", stagger)
         self._interval = check_integer("report_interval", report_interval, 1, 2**31)
-        self.backend = make_backend(
-            backend,
-            self.task_spec,
-            self.num_agents,
-            "SameStep",
-            check_count("num_threads", num_threads),
-            device,
-        )
+        self._num_threads, self._device = check_count("num_threads", num_threads), device
         self.single_observation_space = observation_space(self.task_spec)
         self.single_action_space = action_space(self.task_spec)
         super().__init__(buf)
-        self._step = self.backend.step
-        self._outputs = (self.observations, self.rewards, self.terminals, self.truncations)
+        self._attach(backend)
         self._no_infos: list[dict[str, float]] = []
         self._forget()
+
+    def _attach(self, name: str) -> None:
+        """Makes the backend and what hangs on it: all that a pickle leaves out."""
+        self.backend = make_backend(
+            name, self.task_spec, self.num_agents, "SameStep", self._num_threads, self._device
+        )
+        self._step = self.backend.step
+        self._outputs = (self.observations, self.rewards, self.terminals, self.truncations)
 
     @property
     def num_envs(self) -> int:
@@ -152,7 +178,8 @@ class FastMazePufferEnv(pufferlib.PufferEnv):  # type: ignore[misc]
         if seed is None:
             seed = self._first_seed
         else:
-            seed = (check_seed("seed", seed) - self._number) & MAX_SEED
+            seed = check_integer("seed", seed, 0, MAX_SEED + self._number)
+            seed = (seed - self._number) & MAX_SEED
         streams = (None, None, None)
         if seed is not None:
             streams = population_streams(seed, self._indices)  # type: ignore[assignment]
@@ -206,6 +233,26 @@ class FastMazePufferEnv(pufferlib.PufferEnv):  # type: ignore[misc]
         with suppress(Closed):
             self.backend.close()
 
+    def __getstate__(self) -> dict[str, Any]:
+        try:
+            state = self.backend.get_state()
+        except Closed as error:
+            raise_refused(error)
+        kept = self.__dict__.copy()
+        del kept["_step"], kept["_outputs"]
+        for name in _ARRAYS:  # maybe slices of what PufferLib shares
+            kept[name] = kept[name].copy()
+        kept["_sums"] = self._sums.copy()
+        kept["backend"] = (self.backend.name, state)
+        return kept
+
+    def __setstate__(self, kept: dict[str, Any]) -> None:
+        kept = dict(kept)
+        name, state = kept.pop("backend")
+        self.__dict__.update(kept)
+        self._attach(name)
+        self.backend.set_state(state)
+
     def _note(self, num_ended: int) -> None:
         """Adds up the episodes that ended in this step."""
         everyone = num_ended == self.num_agents
@@ -246,12 +293,15 @@ def make_puffer_vec(
         vectorisation: "PufferEnv" (one worker, in this process, the default for one), "Serial" (in
             this process) or "Multiprocessing" (a process each, the default for more).
         vec_options: further arguments of `pufferlib.vector.make`, e.g. `{"overwork": True}`.
-        **options: of `FastMazePufferEnv` and the task.
+        **options: of `FastMazePufferEnv` and the task, but for `buf` and `seed`.
+
+    A wrong action is refused before any copy has moved, in this process: a worker that raises would
+    leave PufferLib waiting for ever.
 
     Raises:
         ValueError: `num_envs` is not a multiple of `num_workers`, there is no such vectorisation,
             or as `FastMazePufferEnv`.
-        TypeError: as `FastMazePufferEnv`.
+        TypeError: an option that one of these arguments decides, or as `FastMazePufferEnv`.
         APIUsageError: PufferLib refuses, e.g. more workers than cores without "overwork".
     """
     num_envs = check_count("num_envs", num_envs)
@@ -263,21 +313,78 @@ def make_puffer_vec(
         )
     if vectorisation is None:
         vectorisation = "PufferEnv" if num_workers == 1 else "Multiprocessing"
-    known = ("PufferEnv", "Serial", "Multiprocessing")
+    known: dict[str, Any] = {
+        "PufferEnv": pufferlib.PufferEnv,
+        "Serial": _Serial,
+        "Multiprocessing": _Multiprocessing,
+    }
     if vectorisation not in known:
-        raise ValueError(f"vectorisation: expected one of {known}, got {vectorisation!r}")
+        raise ValueError(f"vectorisation: expected one of {tuple(known)}, got {vectorisation!r}")
     if vectorisation == "PufferEnv" and num_workers > 1:
         raise ValueError(
             f'vectorisation: expected "Serial" or "Multiprocessing" for {num_workers} workers, '
             'got "PufferEnv", which is a single one'
         )
+    vec_options = dict(vec_options or {})
+    for where, given in (("", options), ("vec_options: ", vec_options)):
+        for name in given:
+            if name in _TAKEN and (name in ("seed", "buf") or where):
+                raise TypeError(f"{where}{name} cannot be given here: {_TAKEN[name]}")
+    if "batch_size" in vec_options and vectorisation != "Multiprocessing":
+        raise ValueError(
+            'vec_options: batch_size is for vectorisation "Multiprocessing", with '
+            f'"{vectorisation}" a step is always one of all copies'
+        )
+    # Here, where it raises: of a worker that dies PufferLib says nothing.
+    _indices(options.get("env_offset"), 0, num_envs)
     kwargs = {"task": task, "num_envs": num_envs // num_workers, **options}
-    how: dict[str, Any] = {"backend": vectorisation, "num_envs": num_workers, **(vec_options or {})}
-    if vectorisation == "PufferEnv":
-        how["backend"] = pufferlib.PufferEnv
     if vectorisation == "Multiprocessing":
-        how.setdefault("num_workers", num_workers)
-    return pufferlib.vector.make(FastMazePufferEnv, env_kwargs=kwargs, **how)
+        vec_options["num_workers"] = num_workers
+    return pufferlib.vector.make(
+        FastMazePufferEnv,
+        env_kwargs=kwargs,
+        backend=known[vectorisation],
+        num_envs=num_workers,
+        **vec_options,
+    )
+
+
+class _Serial(pufferlib.vector.Serial):  # type: ignore[misc]
+    """Refuses what an env would refuse before any of them has moved."""
+
+    def async_reset(self, seed: int | None = None) -> None:
+        super().async_reset(None if seed is None else check_seed("seed", seed))
+
+    def send(self, actions: Array) -> None:
+        super().send(_checked(actions, self))
+
+
+class _Multiprocessing(pufferlib.vector.Multiprocessing):  # type: ignore[misc]
+    """Refuses here what would end a worker, after which `recv` waits for ever."""
+
+    def async_reset(self, seed: int = 0) -> None:
+        super().async_reset(check_seed("seed", seed))
+
+    def send(self, actions: Array) -> None:
+        super().send(_checked(actions, self))
+
+
+def _checked(actions: Any, envs: Any) -> Array:
+    """The actions as an array [agents_per_batch] of whole numbers that the task has."""
+    array, wanted = np.asarray(actions), (envs.agents_per_batch,)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"actions: expected an array of integers, got dtype {array.dtype}")
+    if array.shape != wanted:
+        raise ValueError(f"actions: expected shape {wanted}, got {array.shape}")
+    check_actions(array, int(envs.single_action_space.n))
+    return array
+
+
+def _indices(env_offset: int | None, number: int, num_envs: int) -> npt.NDArray[np.uint32]:
+    """Global indices of the copies that number `number` of a vectorisation holds."""
+    first = 0 if env_offset is None else check_integer("env_offset", env_offset, 0, MAX_ENVS - 1)
+    name = f"env_offset + {number} * num_envs" if number else "env_offset"
+    return population_indices(first + number * num_envs, num_envs, name)
 
 
 def _spec_of(task: str | TaskSpec, task_options: dict[str, Any]) -> TaskSpec:

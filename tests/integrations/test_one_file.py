@@ -8,6 +8,8 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ pytest.importorskip("torch", reason='pip install "fastmaze[train]"')
 
 import torch
 
+import fastmaze
 from tests.integrations.snippets import ROOT, run_snippet, snippets
 
 EXAMPLE = ROOT / "examples" / "ppo_lstm_tmaze.py"
@@ -77,6 +80,53 @@ def test_same_seed_same_run(example: Any, capsys: pytest.CaptureFixture[str]) ->
         logs.append(re.sub(r"SPS=\S+|\d+ s$", "", log, flags=re.MULTILINE))
     assert "global_step=32,768" in logs[0]
     assert logs[0] == logs[1] != logs[2]
+
+
+def test_names_the_tasks_that_work(example: Any) -> None:
+    """They are those of FastMaze with a length and vectors of floats, and each trains."""
+    able = []
+    for name in fastmaze.TASKS:
+        with suppress(TypeError):  # no option 'length'
+            spec = fastmaze.make_spec(name, length=10)
+            if spec.obs_dtype == "float32" and len(spec.obs_shape) == 1:
+                able.append(name)
+    assert sorted(able) == sorted(example.TASKS)
+    match = re.search(
+        r'task: str = "PassiveTMaze"\n    """(.*?)"""', EXAMPLE.read_text(), re.DOTALL
+    )
+    assert match
+    assert set(able) <= set(re.findall(r"\w+", match[1]))
+    for name in able:
+        success = example.main(
+            example.Args(name, num_envs=4, num_minibatches=2, total_timesteps=1, eval_episodes=4)
+        )
+        assert 0 <= success <= 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        *(({"task": name}, f"task: expected one of PassiveTMaze, .*, got '{name}'")
+          for name in ("HeavenHell", "RepeatFirst", "DelayedCatch", "MiniGridMemory", "Nowhere")),
+        ({"num_minibatches": 0}, "num_minibatches: expected at least 1 and at most 256, got 0"),
+        ({"num_minibatches": 257}, "num_minibatches: expected at least 1 and at most 256"),
+        ({"eval_episodes": 0}, "eval_episodes: expected at least 1, got 0"),
+        ({"gamma": 1.5}, "gamma: expected at least 0 and at most 1, got 1.5"),
+        ({"learning_rate": float("nan")}, "learning_rate: expected at least 0, got nan"),
+        ({"num_steps": -1}, "num_steps: expected at least 0, got -1"),
+        ({"length": 0}, "length: expected at least 1, got 0"),
+        ({"seed": -1}, "seed: expected at least 0"),
+    ],
+)  # fmt: skip
+def test_bad_options(example: Any, options: dict[str, Any], message: str) -> None:
+    """Refused at the start, by name."""
+    with pytest.raises(ValueError, match=message):
+        example.main(example.Args(**options))
+
+
+def test_checks_every_number(example: Any) -> None:
+    numbers = {f.name for f in fields(example.Args) if f.type in ("int", "float")}
+    assert numbers == set(example.LEAST)
 
 
 def test_an_episode_starts_with_an_empty_memory(example: Any) -> None:

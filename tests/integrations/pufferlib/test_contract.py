@@ -6,8 +6,9 @@ still trains; only the comparison with `fastmaze.make_vec`, bit for bit, shows i
 
 from __future__ import annotations
 
-import importlib.metadata
-from collections.abc import Callable, Iterator
+import copy
+import pickle
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,8 @@ import pufferlib.vector
 from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 
 import fastmaze
-from fastmaze.integrations import pufferlib as ours
-from fastmaze.integrations.pufferlib import FastMazePufferEnv, make_puffer_vec
+from fastmaze.integrations.pufferlib import FastMazePufferEnv
+from tests.integrations.pufferlib.conftest import WAYS
 
 TASKS: dict[str, dict[str, Any]] = {
     "PassiveTMaze": {"length": 5},
@@ -29,26 +30,6 @@ TASKS: dict[str, dict[str, Any]] = {
     "KeyToDoor": {"length": 4},
     "BakkerTMaze": {"length": 4},
 }
-WAYS = {
-    "alone": {"num_workers": 1},
-    "serial": {"num_workers": 3, "vectorisation": "Serial"},
-    "processes": {"num_workers": 2, "vec_options": {"overwork": True}},
-    "one process": {"num_workers": 1, "vectorisation": "Multiprocessing"},
-}
-
-
-@pytest.fixture
-def make() -> Iterator[Callable[..., Any]]:
-    """make_puffer_vec, of which everything is closed at the end."""
-    made = []
-
-    def make_one(*args: Any, **kwargs: Any) -> Any:
-        made.append(make_puffer_vec(*args, **kwargs))
-        return made[-1]
-
-    yield make_one
-    for envs in made:
-        envs.close()
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -78,6 +59,30 @@ def test_is_the_population_of_make_vec(task: str, way: str, make: Callable[..., 
     assert ended
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_an_offset_is_the_populations(way: str, make: Callable[..., Any]) -> None:
+    """With env_offset, too, no two workers have the same mazes."""
+    same = fastmaze.make_vec(
+        "PassiveTMaze", num_envs=48, length=3, env_offset=1000, autoreset_mode="SameStep"
+    )
+    envs = make("PassiveTMaze", num_envs=48, length=3, env_offset=1000, **WAYS[way])
+    envs.async_reset(0)
+    np.testing.assert_array_equal(envs.recv()[0], same.reset(seed=0)[0])
+    actions = np.zeros(48, np.int32)
+    for _ in range(5):
+        envs.send(actions)
+        np.testing.assert_array_equal(envs.recv()[0], same.step(actions)[0])
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_last_seed(way: str, make: Callable[..., Any]) -> None:
+    """Vectorisations add the number of a worker to the seed, even to the largest."""
+    same = fastmaze.make_vec("PassiveTMaze", num_envs=48, length=3, autoreset_mode="SameStep")
+    envs = make("PassiveTMaze", num_envs=48, length=3, **WAYS[way])
+    envs.async_reset(2**64 - 1)
+    np.testing.assert_array_equal(envs.recv()[0], same.reset(seed=2**64 - 1)[0])
+
+
 def test_plain_vectorisation_is_one_population() -> None:
     """PufferLib's own `make`, without make_puffer_vec, gives no two workers the same mazes."""
     same = fastmaze.make_vec("PassiveTMaze", num_envs=64, length=3, autoreset_mode="SameStep")
@@ -89,6 +94,34 @@ def test_plain_vectorisation_is_one_population() -> None:
     )
     np.testing.assert_array_equal(envs.reset(seed=5)[0], same.reset(seed=5)[0])
     envs.close()
+
+
+def directly(seed: int | None) -> Any:
+    """PufferLib's Serial of two, made without `pufferlib.vector.make`."""
+    kwargs = {"task": "PassiveTMaze", "num_envs": 32, "length": 3}
+    return pufferlib.vector.Serial(
+        [FastMazePufferEnv] * 2, [[]] * 2, [kwargs] * 2, num_envs=2, seed=seed
+    )
+
+
+def test_a_vectorisation_made_with_a_seed() -> None:
+    """What the docstring says of it: other copies, and the seed is taken off."""
+    same = fastmaze.make_vec(
+        "PassiveTMaze", num_envs=64, length=3, env_offset=42 * 32, autoreset_mode="SameStep"
+    )
+    np.testing.assert_array_equal(directly(42).reset(seed=50)[0], same.reset(seed=8)[0])
+
+
+def test_a_vectorisation_made_without_a_seed() -> None:
+    """No two of its envs share mazes, nor do two of such vectorisations."""
+    cues = []
+    for _ in range(2):
+        envs = directly(None)
+        envs.async_reset()
+        cues += [envs.recv()[0][:32, 1].copy(), envs.observations[32:, 1].copy()]
+        envs.reset(seed=1)
+        cues += [envs.observations[:32, 1].copy(), envs.observations[32:, 1].copy()]
+    assert len({cue.tobytes() for cue in cues}) == 6  # reset(seed=1) twice, the same
 
 
 def test_goes_on_without_a_seed() -> None:
@@ -133,6 +166,40 @@ def test_writes_into_the_arrays_of_pufferlib() -> None:
     assert (whole["observations"][:8] == 9).all()
     assert (whole["observations"][16:] == 9).all()
     assert (abs(whole["observations"][8:16, 1]) == 1).all()  # the cues of the next episodes
+
+
+@pytest.mark.parametrize("steps", [None, 0, 5])
+@pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))]
+)
+def test_copies_go_on(copied: Callable[[Any], Any], steps: int | None) -> None:
+    """Bit for bit and in arrays of their own, before a first reset and in mid-episode."""
+    env = FastMazePufferEnv("PassiveTMaze", num_envs=16, length=3, report_interval=6, seed=3)
+    if steps is not None:
+        env.reset()
+    for _ in range(steps or 0):
+        env.step(np.zeros(16, np.int32))
+    twin = copied(env)
+    for name, array in vars(env).items():
+        if isinstance(array, np.ndarray) and name not in ("agent_ids", "_indices"):
+            assert not np.may_share_memory(array, getattr(twin, name)), name
+    results = []
+    for each in (env, twin):
+        if steps is None:
+            with pytest.raises(ResetNeeded):
+                each.step(np.zeros(16, np.int32))
+            each.reset()
+        result = []
+        for _ in range(12):
+            *arrays, infos = each.step(np.ones(16, np.int32))
+            result.append(([array.tobytes() for array in arrays], list(infos)))
+        results.append(result)
+    assert results[0] == results[1]
+    assert any(infos for _, infos in results[0])
+    env.close()
+    twin.reset()
+    with pytest.raises(ClosedEnvironmentError):
+        copied(env)
 
 
 def test_infos_are_the_means_of_the_episodes_that_ended() -> None:
@@ -188,92 +255,3 @@ def test_takes_whole_numbers_of_any_kind(dtype: str) -> None:
     env = FastMazePufferEnv("PassiveTMaze", num_envs=4, length=3)
     env.reset(seed=0)
     env.step(np.zeros((4, 3), dtype)[:, 0])  # not contiguous
-
-
-def test_a_refused_step_moves_nobody() -> None:
-    env = FastMazePufferEnv("PassiveTMaze", num_envs=4, length=3)
-    with pytest.raises(ResetNeeded, match="reset"):
-        env.step(np.zeros(4, np.int32))
-    env.reset(seed=0)
-    before = env.backend.get_state()
-    with pytest.raises(ValueError, match="actions: expected every action"):
-        env.step(np.array([0, 0, 0, 4], np.int32))
-    with pytest.raises(ValueError, match="actions"):
-        env.step(np.zeros(3, np.int32))
-    with pytest.raises(TypeError, match="actions"):
-        env.step(np.zeros(4, np.float32))
-    np.testing.assert_array_equal(before, env.backend.get_state())
-    env.close()
-    env.close()
-    with pytest.raises(ClosedEnvironmentError):
-        env.step(np.zeros(4, np.int32))
-    with pytest.raises(ClosedEnvironmentError):
-        env.reset(seed=0)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"num_envs": 10, "num_workers": 4}, "num_envs: expected a multiple of num_workers = 4"),
-        ({"num_workers": 0}, "num_workers"),
-        ({"num_envs": 0}, "num_envs"),
-        ({"vectorisation": "Ray"}, "vectorisation: expected one of"),
-        ({"num_workers": 2, "vectorisation": "PufferEnv"}, "for 2 workers"),
-        ({"report_interval": 0}, "report_interval"),
-        ({"length": 0}, "length"),
-        ({"backend": "fast"}, "backend: expected one of"),
-        ({"env_offset": -1}, "env_offset"),
-        ({"task": "PassiveMaze"}, "PassiveMaze"),
-    ],
-)
-def test_bad_values(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        make_puffer_vec(**{"task": "PassiveTMaze", "num_envs": 8, **options})
-
-
-def test_bad_types() -> None:
-    with pytest.raises(TypeError, match="corridor"):
-        FastMazePufferEnv("PassiveTMaze", corridor=3)
-    with pytest.raises(TypeError, match="task: expected a name beside task options"):
-        FastMazePufferEnv(fastmaze.make_spec("PassiveTMaze", length=3), length=3)
-    env = FastMazePufferEnv(fastmaze.make_spec("PassiveTMaze", length=3), num_envs=2)
-    with pytest.raises(TypeError, match="seed"):
-        env.reset(seed=1.5)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="seed"):
-        env.reset(seed=-1)
-
-
-def pretend(installed: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    def version(name: str) -> str:
-        if name not in installed:
-            raise importlib.metadata.PackageNotFoundError(name)
-        return installed[name]
-
-    monkeypatch.setattr(importlib.metadata, "version", version)
-
-
-@pytest.mark.parametrize(
-    ("installed", "message"),
-    [
-        ({}, r'needs pufferlib-core, not installed here: pip install "fastmaze\[pufferlib\]"'),
-        ({"pufferlib-core": "2.0.0"}, "needs pufferlib-core >= 3.0.18, the oldest"),
-        ({"pufferlib-core": "3.0.9"}, "needs pufferlib-core >= 3.0.18, the oldest"),
-        ({"pufferlib": "2.0.6"}, "needs pufferlib >= 3.0"),
-        ({"pufferlib": "4.0.0"}, r"needs a PufferLib 3 \(pufferlib-core 3.0.19 is known to work\)"),
-    ],
-)
-def test_versions_that_do_not_work(
-    installed: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pretend(installed, monkeypatch)
-    with pytest.raises(ImportError, match=message):
-        ours._require_pufferlib()
-
-
-@pytest.mark.parametrize("installed", [{"pufferlib": "3.0.0"}, {"pufferlib-core": "3.0.19"}])
-def test_either_distribution_will_do(
-    installed: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The sdist `pufferlib` and the wheels `pufferlib-core` carry the same module."""
-    pretend(installed, monkeypatch)
-    ours._require_pufferlib()
