@@ -14,15 +14,16 @@ out of them when it returns.
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 import numpy as np
 
 from fastmaze.envs.registration import env_id
 from fastmaze.requirements import require_trainer
-from fastmaze.specs import TASKS
+from fastmaze.specs import TASKS, check_integer
 
 for _package, _at_least in (("ray", "2.60"), ("torch", "2.4"), ("dm-tree", "0.1.8")):
     require_trainer(
@@ -52,14 +53,15 @@ from ray.rllib.connectors.module_to_env import (  # noqa: E402
 from ray.rllib.core.columns import Columns  # noqa: E402
 from ray.rllib.env.env_context import EnvContext  # noqa: E402
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner  # noqa: E402
-from ray.rllib.utils import force_list  # noqa: E402
 from ray.rllib.utils.metrics import ENV_STEP_TIMER, RLMODULE_INFERENCE_TIMER  # noqa: E402
 from ray.rllib.utils.torch_utils import convert_to_torch_tensor  # noqa: E402
 from ray.tune.registry import register_env  # noqa: E402
+from ray.util import log_once  # noqa: E402
 
 from fastmaze.envs.single import make  # noqa: E402
 from fastmaze.envs.vector import make_vec  # noqa: E402
 from fastmaze.integrations.rllib_episodes import Episodes, PopulationEpisodes  # noqa: E402
+from fastmaze.integrations.rllib_options import population_options, task_named  # noqa: E402
 
 _ENV_TO_MODULE: Final = [
     AddObservationsFromEpisodesToBatch,
@@ -79,6 +81,10 @@ _MODULE_TO_ENV: Final = [
 _PER_EPISODE: Final = (
     "on_episode_created", "on_episode_start", "on_episode_step", "on_episode_end",
 )  # fmt: skip
+_STEPS_BEFORE: Final = "fastmaze_env_steps"
+"""Component of the runner's state: env steps of this runner and of those that it goes on from."""
+
+_LOGGER: Final = logging.getLogger(__name__)
 
 
 def register_envs() -> None:
@@ -102,17 +108,22 @@ def _creator(task: str) -> Callable[[dict[str, Any]], Any]:
 class FastMazeEnvRunner(SingleAgentEnvRunner):  # type: ignore[misc]
     """RLlib's runner of single-agent envs, with one population instead of that many envs.
 
-    `config.environment` takes an id, "fastmaze/PassiveTMaze-v0", and as `env_config` the keywords
-    of `fastmaze.make_vec`: the task's options, `backend`, `num_threads`, `stagger`, `env_offset`.
+    `config.environment` takes an id, "fastmaze/PassiveTMaze-v0", or a task, "PassiveTMaze", and as
+    `env_config` the keywords of `fastmaze.make_vec`: the task's options, `backend`, `num_threads`,
+    `stagger`, `env_offset`. `stagger` is for samples of so many steps in training alone: whole
+    episodes, and evaluations, begin at their starts.
 
     The runners of one algorithm are parts of one population: runner 1 has the first
     `num_envs_per_env_runner` envs of it, runner 2 the next ones. `config.seed` seeds it when it is
     first reset, and not at each `sample` of whole episodes, as RLlib's own runner does, which
-    would repeat the same goals. Runners that evaluate have another seed, RLlib's.
+    would repeat the same goals. Runners that evaluate have another seed, RLlib's. Training that
+    goes on from a checkpoint mixes the env steps before it into the seed, so that it begins new
+    episodes, none of those that were seen.
 
-    Episodes, their numbers and metrics are RLlib's. Connectors of one's own and callbacks that are
-    told of single episodes need them while they grow: with these, the runner does as RLlib's does,
-    at its pace. So it does with `config.episodes_to_numpy` False.
+    Episodes, their numbers and metrics are RLlib's. Infos of steps that end no episode are one
+    empty dict, which refuses to be written. Connectors of one's own and callbacks that are told of
+    single episodes need them while they grow: with these, the runner does as RLlib's does, at its
+    pace, and logs a warning. So it does with `config.episodes_to_numpy` False.
 
     Raises:
         ValueError: no FastMaze id, the old API stack, or an option that the runner sets itself.
@@ -127,6 +138,8 @@ class FastMazeEnvRunner(SingleAgentEnvRunner):  # type: ignore[misc]
             )
         self._population: PopulationEpisodes | None = None
         self._state: Any = None
+        self._steps_before = 0
+        self._from_starts = False
         self.env: Any
         self._done_episodes_for_metrics: Episodes
         super().__init__(config=config, **kwargs)
@@ -141,17 +154,18 @@ class FastMazeEnvRunner(SingleAgentEnvRunner):  # type: ignore[misc]
                 context, worker_index=self.worker_index or 0, num_workers=self.num_workers
             )
         num_envs = self.config.num_envs_per_env_runner
-        options = _population_options(dict(context))
+        options = population_options(dict(context))
         options["env_offset"] += max((self.worker_index or 0) - 1, 0) * num_envs
-        envs = make_vec(_task(self.config.env), num_envs=num_envs, **options)
+        if self.config.in_evaluation:
+            # An evaluation inherits env_config; episodes without their cue would say nothing.
+            options["stagger"] = False
+        envs = make_vec(task_named(self.config.env), num_envs=num_envs, **options)
         # RLlib's own way of sampling, where it is needed, wants infos as lists.
         self.env = DictInfoToList(envs)
         self.num_envs = num_envs
         self._needs_initial_reset = True
         self._population = None
-        seed = self.config.seed
-        # One population over all runners, so the runner's index is in its offset, not its seed.
-        self._next_seed = None if seed is None else int(seed + 1e6 * self.config.in_evaluation)
+        self._seeded = self.config.seed is None
         make_callback(
             "on_environment_created",
             callbacks_objects=self._callbacks,
@@ -167,8 +181,48 @@ class FastMazeEnvRunner(SingleAgentEnvRunner):  # type: ignore[misc]
     def _try_env_reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> Any:
-        seed, self._next_seed = self._next_seed, None
+        seed = None if self._seeded else self._first_seed()
+        self._seeded = True
+        if self._from_starts:
+            # A reset of envs in a mask does not stagger their clocks.
+            options = {"reset_mask": np.ones(self.num_envs, np.bool_)}
         return super()._try_env_reset(seed=seed, options=options)
+
+    def _first_seed(self) -> int:
+        """The population's, the same in each of its runners, whose `env_offset` differs."""
+        seed = check_integer("config.debugging(seed=...)", self.config.seed, 0)
+        if self.config.in_evaluation:
+            return seed + 1_000_000
+        # RLlib keeps no state of remote runners, but tells each how many steps all have sampled.
+        before = (int(self.num_env_steps_sampled_lifetime), self._steps_before)
+        if not any(before):
+            return seed
+        return int(np.random.SeedSequence([seed, *before]).generate_state(1, np.uint64)[0])
+
+    def get_state(
+        self,
+        components: str | Collection[str] | None = None,
+        *,
+        not_components: str | Collection[str] | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """RLlib's, and as component "fastmaze_env_steps" how many steps there were."""
+        state: dict[str, Any] = super().get_state(
+            components, not_components=not_components, **kwargs
+        )
+        if self._check_component(_STEPS_BEFORE, components, not_components):
+            state[_STEPS_BEFORE] = self._steps_before
+        return state
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Takes the components that `state` has; before the first reset it decides the seed."""
+        super().set_state(state)
+        if _STEPS_BEFORE in state:
+            self._steps_before = int(state[_STEPS_BEFORE])
+
+    def _increase_sampled_metrics(self, num_steps: int, num_episodes_completed: int) -> Any:
+        self._steps_before += num_steps
+        return super()._increase_sampled_metrics(num_steps, num_episodes_completed)
 
     def _sample(
         self,
@@ -180,6 +234,7 @@ class FastMazeEnvRunner(SingleAgentEnvRunner):  # type: ignore[misc]
         force_reset: bool = False,
     ) -> Episodes:
         reset = force_reset or num_episodes is not None or self._needs_initial_reset
+        self._from_starts = num_episodes is not None
         if not self._in_bulk():
             # Episodes that arrays have begun cannot be gone on with one by one.
             reset = reset or self._population is not None
@@ -230,18 +285,37 @@ class FastMazeEnvRunner(SingleAgentEnvRunner):  # type: ignore[misc]
         return super().get_metrics()
 
     def _in_bulk(self) -> bool:
-        """Whether nothing looks at single episodes while they grow."""
+        """Whether nothing looks at single episodes while they grow; else it is logged, once."""
+        reasons = self._reasons_to_grow()
+        if reasons and log_once(f"{__name__}: {reasons}"):
+            _LOGGER.warning(
+                "FastMazeEnvRunner grows episodes step by step, at the pace of RLlib's own runner, "
+                "because of %s; callbacks on_sample_end see whole samples at full speed",
+                ", ".join(reasons),
+            )
+        return not reasons
+
+    def _reasons_to_grow(self) -> list[str]:
+        """What needs episodes that grow step by step: callbacks, connectors, an option."""
+        reasons = []
         if not self.config.episodes_to_numpy:
-            return False
+            reasons.append("episodes_to_numpy=False")
         for which in _PER_EPISODE:
             if getattr(self.config, f"callbacks_{which}"):
-                return False
-            for callbacks in force_list(self.config.callbacks_class):
-                if getattr(callbacks, which) is not getattr(RLlibCallback, which):
-                    return False
-        pieces = [type(piece) for piece in self._env_to_module.connectors]
-        others = [type(piece) for piece in self._module_to_env.connectors]
-        return pieces == _ENV_TO_MODULE and others == _MODULE_TO_ENV
+                reasons.append(f"the callback {which}=...")
+            for cls in map(type, self._callbacks):
+                if getattr(cls, which) is not getattr(RLlibCallback, which):
+                    reasons.append(f"the callback {cls.__name__}.{which}")
+        for pipeline, usual in (
+            (self._env_to_module, _ENV_TO_MODULE),
+            (self._module_to_env, _MODULE_TO_ENV),
+        ):
+            pieces = [type(piece) for piece in pipeline.connectors]
+            if pieces != usual:
+                others = [piece for piece in pieces if piece not in usual]
+                names = " and ".join(piece.__name__ for piece in others or pieces) or "none"
+                reasons.append(f"the connectors {names} in {type(pipeline).__name__}")
+        return reasons
 
     def _reset_population(self) -> PopulationEpisodes:
         # Chunks of episodes that are given up would wait here for their ends forever.
@@ -305,34 +379,3 @@ class FastMazeEnvRunner(SingleAgentEnvRunner):  # type: ignore[misc]
 def _one_step(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """[N, 1, ...] as [N, ...]."""
     return array[:, 0]
-
-
-def _task(env: Any) -> str:
-    """The task of an id; raises ValueError for what is none of FastMaze's."""
-    names = {env_id(task): task for task in TASKS}
-    if not isinstance(env, str) or env not in names:
-        raise ValueError(
-            "config.environment(env=...): FastMazeEnvRunner runs fastmaze/<Task>-v0, one of "
-            f"{sorted(names)}, got {env!r}"
-        )
-    return names[env]
-
-
-def _population_options(options: dict[str, Any]) -> dict[str, Any]:
-    """`env_config` as keywords of make_vec; raises ValueError for those that are not the user's."""
-    if "num_envs" in options:
-        raise ValueError(
-            "env_config['num_envs']: FastMazeEnvRunner takes the number from "
-            "config.env_runners(num_envs_per_env_runner=...); leave it out"
-        )
-    mode = options.pop("autoreset_mode", "NextStep")
-    if getattr(mode, "value", mode) != "NextStep":
-        raise ValueError(
-            f"env_config['autoreset_mode']: RLlib's runners need 'NextStep', got {mode!r}"
-        )
-    if options.pop("copy", True) is not True:
-        raise ValueError(
-            "env_config['copy']: the episodes keep the envs' arrays, so they must be fresh ones, "
-            "copy=True; leave it out"
-        )
-    return {"env_offset": 0, **options}

@@ -14,7 +14,7 @@ import time
 import uuid
 from copy import copy
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import tree  # type: ignore[import-not-found]
@@ -26,6 +26,24 @@ from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 from fastmaze.envs.backends.base import Array
 
 Episodes = list[Any]
+
+
+class SharedInfo(dict[str, Any]):
+    """The empty info of all steps that end no episode; refuses to be written, copies do not.
+
+    A dict of its own for each step would make a sample a seventh slower.
+    """
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise TypeError(
+            "infos: steps that end no episode share one empty dict, which cannot be changed; "
+            "write into copies, dict(info), or only into the last info of an episode that is_done"
+        )
+
+    __setitem__ = setdefault = update = __ior__ = _refuse
+
+
+_NO_INFO = SharedInfo()
 
 
 class PopulationEpisodes:
@@ -189,9 +207,7 @@ class PopulationEpisodes:
                 cut = tree.map_structure(lambda array: array[i, rows], block)
             return _buffer(self._like.get(key, self._like_output), cut, look)
 
-        # One empty info for all steps of the chunk, as they have nothing to say.
-        nothing: dict[str, Any] = {}
-        infos = [nothing] * (back + end - begin + 1)
+        infos: list[dict[str, Any]] = [_NO_INFO] * (back + end - begin + 1)
         if end_info is not None:
             infos[-1] = end_info
         episode = copy(self._like_episode)

@@ -25,6 +25,12 @@ MODULE = "fastmaze.integrations.rllib"
         ({"lenght": 5}, TypeError, r"did you mean 'length'"),
         ({"length": 0}, ValueError, r"length"),
         ({"backend": "cuda"}, ValueError, r"backend"),
+        (
+            {"env_offset": "a"},
+            TypeError,
+            r"\['env_offset'\]: expected an integer, got 'a'",
+        ),
+        ({"env_offset": -1}, ValueError, r"\['env_offset'\]: .*got -1"),
     ],
 )
 def test_options(options: dict[str, Any], error: type[Exception], message: str) -> None:
@@ -33,12 +39,12 @@ def test_options(options: dict[str, Any], error: type[Exception], message: str) 
         make_runner(make_config().environment(env_config=options))
 
 
-@pytest.mark.parametrize("env", ["CartPole-v1", "PassiveTMaze", lambda context: None])
+@pytest.mark.parametrize("env", ["CartPole-v1", "PassiveTMaze-v0", lambda context: None])
 def test_other_envs(env: Any) -> None:
     """The runner runs FastMaze's tasks alone, and says how they are called."""
     config = make_config()
     config.environment(env)
-    with pytest.raises(ValueError, match=r"fastmaze/PassiveTMaze-v0.*got"):
+    with pytest.raises(ValueError, match=r"<Task>,.*fastmaze/PassiveTMaze-v0.*got"):
         make_runner(config)
 
 

@@ -14,6 +14,7 @@ import torch  # noqa: E402
 from ray.rllib.callbacks.callbacks import RLlibCallback  # noqa: E402
 from ray.rllib.connectors.env_to_module import MeanStdFilter  # noqa: E402
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner  # noqa: E402
+from ray.util.debug import reset_log_once  # noqa: E402
 
 import fastmaze  # noqa: E402
 from fastmaze.integrations.rllib import FastMazeEnvRunner, register_envs  # noqa: E402
@@ -159,6 +160,33 @@ def test_goals_are_not_repeated() -> None:
     assert not np.array_equal(first, second)
 
 
+@pytest.mark.parametrize("runner", [FastMazeEnvRunner, OneByOne])
+def test_whole_episodes_are_not_staggered(runner: Any) -> None:
+    """Whole episodes begin at their starts; samples of so many steps have their clocks spread."""
+    sampler = make_runner(make_config(num_envs=11, runner=runner, length=10, stagger=True))
+    for _ in range(2):
+        episodes = sampler.sample(num_episodes=11, random_actions=True)
+        assert [len(episode) for episode in episodes] == [11] * 11
+    chunks = sampler.sample(num_timesteps=11 * 11, random_actions=True)
+    ended = {episode.id_: episode.t for episode in chunks if episode.is_done}
+    assert len(set(ended.values())) > 5
+
+
+def test_batches_of_complete_episodes_are_not_staggered() -> None:
+    config = make_config(num_envs=11, length=10, stagger=True)
+    config.env_runners(batch_mode="complete_episodes")
+    assert [len(episode) for episode in make_runner(config).sample()] == [11] * 11
+
+
+def test_evaluations_are_not_staggered() -> None:
+    """Runners that evaluate inherit env_config, and may be asked for steps, too."""
+    config = make_config(num_envs=11, length=10, stagger=True)
+    config.in_evaluation = True
+    episodes = make_runner(config).sample(num_timesteps=11 * 11, random_actions=True)
+    assert [len(episode) for episode in episodes] == [11] * 11
+    assert all(episode.is_done for episode in episodes)
+
+
 def test_metrics() -> None:
     """Returns and lengths are of whole episodes, also of those that came in chunks."""
     runner = make_runner(make_config(num_envs=8, length=10))
@@ -188,6 +216,20 @@ def test_arrays_are_private() -> None:
         for episode in sample:
             for array in (episode.observations.data, episode.actions.data, episode.rewards.data):
                 array[...] = 3
+            # Infos as well: the shared one refuses, and copies of it and the last one take it.
+            *shared, last = episode.infos.data
+            if episode.is_done:
+                last["mine"] = 1
+            else:
+                shared.append(last)
+            for info in shared:
+                with pytest.raises(TypeError, match="share one empty dict"):
+                    info["mine"] = 1
+                with pytest.raises(TypeError, match="share one empty dict"):
+                    info.update(mine=1)
+                assert info == {}
+                for copied in (dict(info), info.copy()):
+                    copied["mine"] = 1
 
 
 class Steps(RLlibCallback):  # type: ignore[misc]
@@ -213,6 +255,56 @@ def test_connectors_of_ones_own_see_the_episodes() -> None:
     sample = make_runner(config).sample(num_timesteps=6 * 22)
     values = np.concatenate([episode.get_observations() for episode in sample])
     assert not np.isin(values, [-1, 0, 1]).all()
+
+
+class Starts(RLlibCallback):  # type: ignore[misc]
+    def on_episode_start(self, **kwargs: Any) -> None:
+        pass
+
+
+class Samples(RLlibCallback):  # type: ignore[misc]
+    def on_sample_end(self, **kwargs: Any) -> None:
+        pass
+
+
+def _no_end(**kwargs: Any) -> None:
+    pass
+
+
+def test_the_slow_way_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """What costs the speed is named, once; a callback that costs nothing is not."""
+    filtered = make_config().env_runners(
+        env_to_module_connector=lambda env=None, spaces=None, device=None: MeanStdFilter()
+    )
+    for config, reason in (
+        (make_config().callbacks(Starts), "the callback Starts.on_episode_start"),
+        (make_config().callbacks(on_episode_end=_no_end), "the callback on_episode_end=..."),
+        (filtered, "the connectors MeanStdFilter in EnvToModulePipeline"),
+        (make_config().env_runners(episodes_to_numpy=False), "episodes_to_numpy=False"),
+        (make_config().callbacks(Samples), None),
+    ):
+        caplog.clear()
+        reset_log_once()
+        runner = make_runner(config)
+        for _ in range(3):
+            runner.sample(num_timesteps=6)
+        ours = [record for record in caplog.records if record.name.startswith("fastmaze")]
+        assert len(ours) == (reason is not None)
+        for record in ours:
+            assert record.levelname == "WARNING"
+            assert reason is not None
+            assert reason in record.getMessage()
+            assert "on_sample_end" in record.getMessage()
+
+
+def test_plain_names_of_tasks(cluster: None) -> None:
+    """RLlib's configuration takes "PassiveTMaze" as well as the id."""
+    config = make_config(length=4)
+    algorithm = config.environment("PassiveTMaze").build_algo()
+    try:
+        assert algorithm.train()["env_runners"]["num_env_steps_sampled"] == 6 * 7
+    finally:
+        algorithm.stop()
 
 
 # Each of RLlib's own runners registers its env under one name.
