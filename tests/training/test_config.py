@@ -143,7 +143,7 @@ def test_differences_name_what_differs_and_ignore_where_it_runs() -> None:
         ({"task_options": {"colour": 1}}, "no option 'colour'"),
         ({"task_options": {"length": 9}}, "set by the field `length`"),
         ({"task_options": [1]}, "task_options: expected a dict"),
-        ({"model": "mamba"}, "model: expected one of"),
+        ({"model": "mamba"}, "model: expected gpt, lstm, or one of your own"),
         ({"preset": "fast"}, "preset: expected one of"),
         ({"backend": "cuda"}, "backend: expected one of"),
         ({"attention_impl": "flash"}, "attention_impl: expected one of"),
