@@ -8,7 +8,7 @@ SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(wildcard csrc/*.hpp c
 
 # Train a transformer on a real Passive T-Maze until it solves it.
 demo: $(VENV)/.installed
-	$(BIN)/fastmaze train --length 50 --run-dir runs/demo-$$(date +%Y%m%d-%H%M%S)
+	$(BIN)/fastmaze train --length 50 --max-minutes 5 --run-dir runs/demo-$$(date +%Y%m%d-%H%M%S)
 	@echo "before these commands: source $(VENV)/bin/activate"
 
 test: $(VENV)/.installed

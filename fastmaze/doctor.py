@@ -11,7 +11,7 @@ from typing import Any, Final
 import gymnasium
 import numpy as np
 
-from fastmaze.envs.backends import BACKENDS, make_backend
+from fastmaze.envs.backends import BACKENDS, REBUILD, make_backend
 from fastmaze.envs.backends.base import Array
 from fastmaze.specs import TASKS, make_spec
 
@@ -35,7 +35,7 @@ _DRIVER: Final = Path("/proc/driver/nvidia")
 """There once the NVIDIA driver is loaded."""
 
 _REPAIR: Final = {
-    "native": "pip install --force-reinstall --no-deps fastmaze",
+    "native": REBUILD,
     "numba": 'pip install "fastmaze[numba]"',
     "device": 'pip install "fastmaze[train]"',
     "reference": None,

@@ -13,6 +13,7 @@ Not every task has every backend: `fastmaze tasks` says which.
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import Final, cast
 
 from fastmaze.envs.backends.base import Backend, Mode
@@ -26,10 +27,21 @@ BACKENDS: Final = {
 }
 """Backend name to its module and class; imported when first asked for."""
 
+_CHECKOUT: Final = (Path(__file__).parents[3] / "CMakeLists.txt").is_file()
+"""Whether these are the sources of a checkout, which Python also finds where nothing is built."""
+
+REBUILD: Final = (
+    "pip install -e . (these are a checkout's sources, not built here; or run Python from another "
+    "directory, where it finds what is installed)"
+    if _CHECKOUT
+    else "pip install --force-reinstall --no-deps fastmaze"
+)
+"""What brings back the native core."""
+
 _INSTALL: Final = {
     "numba": 'pip install "fastmaze[numba]"',
     "torch": 'pip install "fastmaze[train]"',
-    "fastmaze._native": "pip install --force-reinstall --no-deps fastmaze",
+    "fastmaze._native": REBUILD,
 }
 
 
