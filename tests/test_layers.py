@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "envs.backends": ("specs", "reference", "envs.backends", "_native"),
     "envs.device": ("specs", "reference", "envs"),
     "envs": ("specs", "reference", "envs"),
-    "integrations": ("specs", "envs", "integrations", "requirements"),
+    "integrations": ("specs", "reference", "envs", "integrations", "requirements"),
     # What measures the envs knows the envs alone; what measures kernels and updates, all of them.
     "bench.envs": _ENVS_BENCH,
     "bench.tasks": _ENVS_BENCH,
