@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fastmaze.bench.machine import describe
+from fastmaze.results import write_json
 
 NUM_ENVS = 1024
 LENGTH = 100
@@ -65,7 +65,7 @@ def take_turns(
         rate, ratio = row["steps_per_second"], row["fastmaze_over_this"]
         print(f"  {row['name']:40} {rate:14,.0f} env steps/s   FastMaze is {ratio:8.2f} x")
     result = {"machine": machine, "num_envs": NUM_ENVS, "length": LENGTH, "rows": rows}
-    args.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_json(args.json, result)
 
 
 def _rate(collect: Collect, seconds: float) -> float:

@@ -14,7 +14,7 @@ import time
 import uuid
 from copy import copy
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import tree  # type: ignore[import-not-found]
@@ -24,26 +24,17 @@ from ray.rllib.env.utils.infinite_lookback_buffer import InfiniteLookbackBuffer
 from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 
 from fastmaze.envs.backends.base import Array
+from fastmaze.integrations.shared_info import SharedInfo
 
 Episodes = list[Any]
 
 
-class SharedInfo(dict[str, Any]):
-    """The empty info of all steps that end no episode; refuses to be written, copies do not.
-
-    A dict of its own for each step would make a sample a seventh slower.
-    """
-
-    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
-        raise TypeError(
-            "infos: steps that end no episode share one empty dict, which cannot be changed; "
-            "write into copies, dict(info), or only into the last info of an episode that is_done"
-        )
-
-    __setitem__ = setdefault = update = __ior__ = _refuse
-
-
-_NO_INFO = SharedInfo()
+_NO_INFO = SharedInfo(
+    "infos: steps that end no episode share one empty dict, which cannot be changed; "
+    "write into copies, dict(info), or only into the last info of an episode that is_done"
+)
+"""Of all steps that end no episode; a dict of its own for each would make a sample a seventh
+slower."""
 
 
 class PopulationEpisodes:

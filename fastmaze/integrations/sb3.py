@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +17,11 @@ import numpy.typing as npt
 from fastmaze.envs.options import parse_single_options
 from fastmaze.envs.seeding import check_seed
 from fastmaze.envs.vector import FastMazeVectorEnv
+from fastmaze.integrations.named_task import spec_of
+from fastmaze.integrations.shared_info import SharedInfo
 from fastmaze.reference.base import staggered_start
 from fastmaze.requirements import require_trainer
-from fastmaze.specs import TaskSpec, make_spec
+from fastmaze.specs import TaskSpec
 
 # 2.6 is the first that takes Gymnasium 1.1, which the vector envs need.
 require_trainer(
@@ -40,19 +42,11 @@ _ROWS = 32
 each would cost more than the infos do."""
 
 
-class SharedInfo(dict[str, Any]):
-    """The empty info of all envs whose episode goes on; refuses to be written, copies do not."""
-
-    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
-        raise TypeError(
-            "infos: envs whose episode goes on share one empty dict, which cannot be changed; "
-            "write into copies, infos = [dict(info) for info in infos], or only where dones"
-        )
-
-    __setitem__ = setdefault = update = __ior__ = _refuse
-
-
-_NO_INFO = SharedInfo()
+_NO_INFO = SharedInfo(
+    "infos: envs whose episode goes on share one empty dict, which cannot be changed; "
+    "write into copies, infos = [dict(info) for info in infos], or only where dones"
+)
+"""Of all envs whose episode goes on."""
 
 
 class FastMazeVecEnv(VecEnv):  # type: ignore[misc]
@@ -111,15 +105,7 @@ class FastMazeVecEnv(VecEnv):  # type: ignore[misc]
                 f"after the last one of an episode for the first of the next), got "
                 f"{autoreset_mode!r}"
             )
-        if isinstance(task, TaskSpec):
-            if task_options:
-                raise TypeError(
-                    f"{next(iter(task_options))}: a spec has its options already; expected the "
-                    "name of a task with options, or a spec without"
-                )
-            spec: Any = task
-        else:
-            spec = make_spec(task, **task_options)
+        spec: Any = spec_of(task, task_options)
         self.population = FastMazeVectorEnv(
             spec,
             num_envs=num_envs,

@@ -31,8 +31,9 @@ from fastmaze.envs.seeding import (  # noqa: E402
     population_indices,
     seed_streams,
 )
+from fastmaze.integrations.named_task import spec_of  # noqa: E402
 from fastmaze.integrations.torchrl_engines import make_engine  # noqa: E402
-from fastmaze.specs import TaskSpec, check_boolean, check_integer, make_spec  # noqa: E402
+from fastmaze.specs import TaskSpec, check_boolean, check_integer  # noqa: E402
 
 Seed = int | Sequence[int | None] | None
 """One seed for the population, one (or None) per env, or None for a random one."""
@@ -115,7 +116,7 @@ class FastMazeTorchEnv(EnvBase):  # type: ignore[misc]
                 'autoreset_mode: expected "Disabled", for TorchRL itself resets the envs that are '
                 f"done, got {autoreset_mode!r}"
             )
-        task_spec = _spec_of(task, task_options)
+        task_spec = spec_of(task, task_options)
         engine = make_engine(
             task_spec,
             num_envs=num_envs,
@@ -309,17 +310,6 @@ def create_env_fns(
 
 _DTYPES = (torch.float64, torch.int64, torch.bool, torch.bool)
 """Of the columns of `EpisodeStatistics`."""
-
-
-def _spec_of(task: str | TaskSpec, task_options: dict[str, Any]) -> TaskSpec:
-    if not isinstance(task, TaskSpec):
-        return make_spec(task, **task_options)
-    if task_options:
-        raise TypeError(
-            f"{next(iter(task_options))}: a spec has its options already; expected the name of a "
-            "task with options, or a spec without"
-        )
-    return task
 
 
 def _check_info(info: Any, known: tuple[str, ...]) -> tuple[str, ...]:

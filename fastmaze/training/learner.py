@@ -183,7 +183,7 @@ class Learner:
             self.setbacks += 1
         elif not self.settled and solved_in_a_row >= wanted + self.setbacks:
             self.settled = True
-            solution = copy.deepcopy(self.acting.state_dict())
+            solution = self.acting.state_dict()
             self.online.load_state_dict(solution)
             self.target.load_state_dict(solution)
 
