@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "lstm_bindings.hpp"
 #include "philox.hpp"
 #include "plain_batch.hpp"
 #include "py_batch.hpp"
@@ -214,4 +215,5 @@ PYBIND11_MODULE(_native, module) {
               arg("num_envs"), arg("mode"), arg("num_threads"), arg("least_per_thread") = 4096,
               arg("isa") = "auto");
     define_calls(plain, "context");
+    define_lstm(module);
 }

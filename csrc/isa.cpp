@@ -11,6 +11,7 @@ struct Isa {
     bool (*here)();
     const Kernels& (*kernels)();
     const PlainTasks& (*plain_tasks)();
+    const LstmKernels& (*lstm_kernels)();
 };
 
 #ifdef FASTMAZE_MULTIARCH
@@ -31,10 +32,13 @@ bool has_avx512() {
 // The best one first.
 const Isa kIsas[] = {
 #ifdef FASTMAZE_MULTIARCH
-    {"avx512", has_avx512, isa_avx512::kernels, isa_avx512::plain_tasks},
-    {"avx2", has_avx2, isa_avx2::kernels, isa_avx2::plain_tasks},
+    {"avx512", has_avx512, isa_avx512::kernels, isa_avx512::plain_tasks,
+     isa_avx512::lstm_kernels},
+    {"avx2", has_avx2, isa_avx2::kernels, isa_avx2::plain_tasks,
+     isa_avx2::lstm_kernels},
 #endif
-    {"baseline", [] { return true; }, isa_baseline::kernels, isa_baseline::plain_tasks},
+    {"baseline", [] { return true; }, isa_baseline::kernels, isa_baseline::plain_tasks,
+     isa_baseline::lstm_kernels},
 };
 
 const Isa* find(const char* name) {
@@ -55,6 +59,11 @@ const Kernels* find_kernels(const char* isa) {
 const PlainTasks* find_plain_tasks(const char* isa) {
     const Isa* found = find(isa);
     return found == nullptr ? nullptr : &found->plain_tasks();
+}
+
+const LstmKernels* find_lstm_kernels(const char* isa) {
+    const Isa* found = find(isa);
+    return found == nullptr ? nullptr : &found->lstm_kernels();
 }
 
 }  // namespace fastmaze

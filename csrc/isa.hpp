@@ -18,21 +18,25 @@
 
 namespace fastmaze {
 
-struct Kernels;     // tmaze_kernels.hpp
-struct PlainTasks;  // plain_core.hpp
+struct Kernels;      // tmaze_kernels.hpp
+struct PlainTasks;   // plain_core.hpp
+struct LstmKernels;  // lstm_kernels.hpp
 
 namespace isa_baseline {
 const Kernels& kernels();
 const PlainTasks& plain_tasks();
+const LstmKernels& lstm_kernels();
 }
 #ifdef FASTMAZE_MULTIARCH
 namespace isa_avx2 {
 const Kernels& kernels();
 const PlainTasks& plain_tasks();
+const LstmKernels& lstm_kernels();
 }
 namespace isa_avx512 {
 const Kernels& kernels();
 const PlainTasks& plain_tasks();
+const LstmKernels& lstm_kernels();
 }
 #endif
 
@@ -40,5 +44,6 @@ const PlainTasks& plain_tasks();
 // or the build has none of that name.
 const Kernels* find_kernels(const char* isa);
 const PlainTasks* find_plain_tasks(const char* isa);
+const LstmKernels* find_lstm_kernels(const char* isa);
 
 }  // namespace fastmaze

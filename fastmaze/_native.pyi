@@ -128,3 +128,33 @@ class PlainBatch:
         npt.NDArray[np.bool_],
     ]: ...
     def close(self) -> None: ...
+
+class LstmLayer:
+    """A layer's recurrence over histories; arrays of float32 and int32, written in place."""
+
+    def __init__(self, weight: Array, *, num_threads: int, isa: str = "auto") -> None: ...
+    def forward(
+        self,
+        inputs: Array,
+        index: Array | None,
+        parent: Array,
+        bounds: Array,
+        *,
+        gates: Array,
+        cell: Array,
+        hidden: Array,
+        cell_before: Array | None = None,
+        hidden_before: Array | None = None,
+    ) -> None: ...
+    def backward(
+        self,
+        index: Array | None,
+        parent: Array,
+        bounds: Array,
+        *,
+        cell: Array,
+        gates: Array,
+        d_hidden: Array,
+        d_cell: Array,
+        d_inputs: Array | None = None,
+    ) -> None: ...

@@ -39,7 +39,7 @@ MAY_IMPORT = {
     "bench.lengths": ("lengths", "bench", "results"),
     "bench": (*_ENVS_BENCH, "requirements", "kernels", "models", "agents", "training"),
     "lengths": ("specs", "reference", "lengths"),
-    "models": ("kernels", "models"),
+    "models": ("kernels", "models", "_native"),
     "agents": ("kernels", "models", "agents"),
     "training": ("specs", "reference", "envs", "models", "agents", "training", "requirements"),
 }

@@ -19,6 +19,8 @@ from fastmaze.training.rollout import exploration
 
 _RIGHT = 0
 """The action along the corridor."""
+_BATCHES = 16
+"""Batches of episodes in the replay, as far as it has room for them."""
 _GPU_UPDATES = 10
 """Updates of one turn on a GPU, which is waited for after the last of them."""
 
@@ -99,7 +101,7 @@ def set_up(setting: Figures) -> tuple[Figures, Turns]:
 
 
 def fill_replay(learner: Learner, *, practised: bool = False) -> None:
-    """Keeps a batch of episodes.
+    """Keeps so many episodes that a batch seldom holds one of them twice.
 
     Args:
         learner: of a run in a passive maze.
@@ -108,24 +110,25 @@ def fill_replay(learner: Learner, *, practised: bool = False) -> None:
     """
     hyper, spec, size = learner.hyper, learner.spec, learner.hyper.batch_size
     rng = np.random.default_rng(0)
-    shape = (spec.episode_length, size)
-    actions = rng.integers(0, NUM_ACTIONS, shape).astype(np.uint8)
-    if practised:
-        chance = exploration(
-            spec,
-            size,
-            epsilon=hyper.epsilon,
-            spread=hyper.epsilon_spread,
-            first_step=hyper.first_step_epsilon,
-            last_step=hyper.last_step_epsilon,
-        )
-        actions = np.where(rng.random(shape) < chance, actions, _RIGHT).astype(np.uint8)
+    chance = exploration(
+        spec,
+        size,
+        epsilon=hyper.epsilon,
+        spread=hyper.epsilon_spread,
+        first_step=hyper.first_step_epsilon,
+        last_step=hyper.last_step_epsilon,
+    )
     options = learner.config.env_options
     envs = make_vec(learner.config.task, num_envs=size, autoreset_mode="Disabled", **options)
-    first, _ = envs.reset(seed=0)
-    played = envs.unroll(actions)
+    for number in range(_BATCHES):
+        first, _ = envs.reset(seed=None if number else 0)
+        actions = rng.integers(0, NUM_ACTIONS, chance.shape).astype(np.uint8)
+        if practised:
+            explore = rng.random(chance.shape) < chance
+            actions = np.where(explore, actions, _RIGHT).astype(np.uint8)
+        played = envs.unroll(actions)
+        learner.replay.add(np.concatenate([first[None], played.obs]), actions, played.reward)
     envs.close()
-    learner.replay.add(np.concatenate([first[None], played.obs]), actions, played.reward)
 
 
 if __name__ == "__main__":

@@ -263,6 +263,8 @@ _PRODUCTS: Final = (
     *(torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.bmm, torch.ops.aten.baddbmm),
     torch.ops.aten.convolution,
     torch.ops.aten.convolution_backward,
+    torch.ops.fastmaze.recur,
+    torch.ops.fastmaze.recur_backward,
 )
 _MOVE_NOTHING: Final = ("aten::empty", "aten::new_empty", "aten::_unsafe_view", "aten::detach")
 _ONLY_WRITE: Final = ("aten::fill_", "aten::zero_", "aten::uniform_", "aten::normal_")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
+
+from fastmaze.models.histories import Histories
 
 State = Any
 """What a model remembers between steps: its own business, handed back to it at each step."""
@@ -72,37 +76,56 @@ class DeviceStepper(Protocol):
         """
 
 
+class HistoryState(ABC):
+    """The memory of a rollout whose equal histories are computed once."""
+
+    @abstractmethod
+    def advance(
+        self, prints: Tensor, embed: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor] | None:
+        """Takes in one more step of every sequence.
+
+        Args:
+            prints: int64 [B], equal where steps are.
+            embed: from int64 [rows] to those sequences' embedded steps, float32 [rows, E].
+
+        Returns:
+            What distinct histories are now, float32 [R, F], and which each sequence has, int64 [B].
+            None if it gives up: steps then go on, this one included, from `every_step`.
+        """
+
+    @abstractmethod
+    def every_step(self) -> State:
+        """The encoder's own state after the steps that were taken."""
+
+
 @runtime_checkable
-class CountingEncoder(Protocol):
+class HistoryEncoder(Protocol):
     """What an encoder may offer beside: to encode each distinct history once.
 
     Attributes:
-        counts_tokens: whether, as it is set now, all that it tells apart of a history is the newest
-            token, and how often each token was seen; and whether it had better be used so.
+        shares_histories: whether it can, as it is set now, and had better be used so.
     """
 
-    counts_tokens: bool
+    shares_histories: bool
 
-    def prepare_tokens(self, x: Tensor) -> Any:
-        """What it needs to know of distinct tokens, float32 [K, E]: embedded steps."""
+    def find_histories(self, prints: Tensor) -> Histories | None:
+        """The distinct histories in whole sequences; None if it had better see every step.
 
-    def encode_counts(self, tokens: Any, newest: Tensor, counts: Tensor) -> Tensor:
+        Args:
+            prints: int64 [B, T], equal where steps are.
+        """
+
+    def encode_histories(self, x: Tensor, distinct: Any) -> Tensor:
         """What `forward` gives at a step that ends such a history, up to rounding.
 
         Args:
-            tokens: what `prepare_tokens` returned.
-            newest: int64 [R], number of each history's newest token.
-            counts: float32 [R, K], how often each holds each token.
+            x: float32 [K, E], the distinct steps, embedded.
+            distinct: of what `find_histories` returned.
 
         Returns:
             float32 [R, F].
         """
 
-    def state_after(self, tokens: Any, history: Tensor, max_length: int) -> State:
-        """The state that `step` goes on from after steps that were counted.
-
-        Args:
-            tokens: what `prepare_tokens` returned.
-            history: int64 [B, t], numbers of the tokens of t steps, at least one.
-            max_length: as for `initial_state`.
-        """
+    def history_state(self, batch_size: int, max_length: int) -> HistoryState:
+        """As `initial_state`, for steps that share histories; for weights as they are now."""

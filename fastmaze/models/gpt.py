@@ -14,7 +14,14 @@ from torch.utils.checkpoint import checkpoint
 
 from fastmaze.kernels import causal_attention
 from fastmaze.models.attention import ATTENTION_IMPLS, AttentionImpl, attend_to_cache
-from fastmaze.models.histories import attend_to_counts, token_scores
+from fastmaze.models.histories import (
+    Distinct,
+    Histories,
+    attend_to_counts,
+    find_histories,
+    token_scores,
+)
+from fastmaze.models.token_counts import TokenCounts
 
 Positions = Literal["none", "sinusoidal", "learned", "rotary"]
 POSITIONS: Final = ("none", "sinusoidal", "learned", "rotary")
@@ -132,8 +139,8 @@ class GPT(nn.Module):
         return y
 
     @property
-    def counts_tokens(self) -> bool:
-        """Whether all it tells apart of a history are counts of tokens; see `CountingEncoder`."""
+    def shares_histories(self) -> bool:
+        """Whether all it tells apart of a history are counts of tokens; see `HistoryEncoder`."""
         return counts_tokens(
             num_layers=len(self.blocks),
             positions=self.positions,
@@ -141,6 +148,18 @@ class GPT(nn.Module):
             attention_impl=self.attention_impl,
             device=self.final_norm.weight.device.type,
         )
+
+    def find_histories(self, prints: Tensor) -> Histories | None:
+        """The distinct histories in int64 [B, T]; None where tokens are many: `HistoryEncoder`."""
+        return find_histories(prints)
+
+    def encode_histories(self, x: Tensor, distinct: Distinct) -> Tensor:
+        """From distinct tokens, float32 [K, E], to histories, [R, F]; see `HistoryEncoder`."""
+        return self.encode_counts(self.prepare_tokens(x), distinct.newest, distinct.counts)
+
+    def history_state(self, batch_size: int, max_length: int) -> TokenCounts:
+        """The memory of a rollout that counts tokens; see `HistoryEncoder`."""
+        return TokenCounts(self, batch_size, max_length)
 
     def prepare_tokens(self, x: Tensor) -> PreparedTokens:
         """What attention needs of distinct tokens, float32 [K, E]; see `CountingEncoder`."""

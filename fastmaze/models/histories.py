@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -49,6 +49,23 @@ class Distinct(NamedTuple):
     where: Tensor
     """int64: which history each of those has that were asked about."""
 
+    @property
+    def rows(self) -> int:
+        """R."""
+        return len(self.newest)
+
+
+class DistinctHistories(Protocol):
+    """R distinct histories, as an encoder tells them apart."""
+
+    @property
+    def rows(self) -> int:
+        """R."""
+
+    @property
+    def where(self) -> Tensor:
+        """int64: which history each of those has that were asked about."""
+
 
 @dataclass(frozen=True, slots=True)
 class Histories:
@@ -56,7 +73,7 @@ class Histories:
 
     tokens: Tensor
     """int64 [K]: a step, of B * T in a row, that holds each distinct token."""
-    distinct: Distinct
+    distinct: DistinctHistories
     """Those that the steps end: `where` is int64 [B * T]."""
 
 

@@ -1,11 +1,18 @@
-"""An LSTM over the steps of an episode."""
+"""An LSTM over the steps of an episode; on a CPU, over its batch's distinct histories."""
 
 from __future__ import annotations
 
+from functools import cache
+from importlib.util import find_spec
 from typing import Final, Literal
 
 import torch
 from torch import Tensor, nn
+
+from fastmaze.models.histories import Histories
+from fastmaze.models.lstm_histories import LSTMHistories
+from fastmaze.models.prefixes import Prefixes, find_prefixes
+from fastmaze.models.recurrence import recur
 
 LSTMInit = Literal["orthogonal", "chrono"]
 LSTM_INITS: Final = ("orthogonal", "chrono")
@@ -49,6 +56,40 @@ class LSTM(nn.Module):
         y: Tensor = self.lstm(x)[0]
         return y
 
+    @property
+    def shares_histories(self) -> bool:
+        """Whether equal histories are computed once; see `HistoryEncoder`."""
+        like = self.lstm.weight_hh_l0
+        return shares_histories(like.device.type) and like.dtype == torch.float32
+
+    def find_histories(self, prints: Tensor) -> Histories:
+        """The distinct histories in int64 [B, T]; see `HistoryEncoder`."""
+        return find_prefixes(prints, most_groups=torch.get_num_threads())
+
+    def encode_histories(self, x: Tensor, distinct: Prefixes) -> Tensor:
+        """From distinct tokens, float32 [K, E], to histories, [R, F]; see `HistoryEncoder`."""
+        for layer in range(self.num_layers):
+            inputs = self._gate_inputs(layer, x).float()  # of autocast, too
+            x = recur(inputs, self._weight(layer), distinct, own_inputs=layer > 0)
+        return x
+
+    def history_state(self, batch_size: int, max_length: int) -> LSTMHistories:
+        """The memory of a rollout that shares histories; see `HistoryEncoder`."""
+        weights = [self._weight(layer) for layer in range(self.num_layers)]
+        return LSTMHistories(batch_size, weights, self._gate_inputs)
+
+    def _gate_inputs(self, layer: int, x: Tensor) -> Tensor:
+        """What a layer's inputs and biases add to its gates: float32 [..., E] to [..., 4F]."""
+        weight, *biases = (
+            getattr(self.lstm, f"{name}_l{layer}") for name in ("weight_ih", "bias_ih", "bias_hh")
+        )
+        return nn.functional.linear(x, weight, biases[0] + biases[1])
+
+    def _weight(self, layer: int) -> Tensor:
+        """Of a layer's recurrence, float32 [4F, F]."""
+        weight: Tensor = getattr(self.lstm, f"weight_hh_l{layer}")
+        return weight
+
     def initial_state(self, batch_size: int, max_length: int) -> LSTMState:
         """Zeros; `max_length` is of no concern to a recurrent state."""
         device = next(self.lstm.parameters()).device
@@ -71,6 +112,12 @@ class LSTM(nn.Module):
         """Takes in one step of each sequence: float32 [B, E] to float32 [B, F]."""
         y, state = self.lstm(x[:, None], state)
         return y[:, 0], state
+
+
+@cache
+def shares_histories(device: str) -> bool:
+    """Whether an `LSTM` on such a device computes equal histories once: on a CPU, in the core."""
+    return device == "cpu" and find_spec("fastmaze._native") is not None
 
 
 @torch.no_grad()

@@ -9,10 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from fastmaze.models.embedders import StepEmbedder
-from fastmaze.models.encoder import CountingEncoder, DeviceStepper, SequenceEncoder, State
-from fastmaze.models.histories import Distinct, Histories, find_histories, fingerprints
+from fastmaze.models.encoder import (
+    DeviceStepper,
+    HistoryEncoder,
+    HistoryState,
+    SequenceEncoder,
+    State,
+)
+from fastmaze.models.histories import DistinctHistories, Histories, fingerprints
 from fastmaze.models.pixel_embedder import PixelEmbedder
-from fastmaze.models.token_counts import TokenCounts
 
 
 class QNetwork(nn.Module):
@@ -60,18 +65,14 @@ class QNetwork(nn.Module):
             return q
         before = self._actions_before(actions)
         obs, before = (x.flatten(0, 1).index_select(0, histories.tokens) for x in (obs, before))
-        y = self._encode(self._encode_distinct, self.embedder(obs, before), histories.distinct)
+        encode = cast(HistoryEncoder, self.encoder).encode_histories
+        y = self._encode(encode, self.embedder(obs, before), histories.distinct)
         q = self.head(y).index_select(0, histories.distinct.where)
         return q.view(*actions.shape[:1], -1, self.num_actions)
 
     def features(self, obs: Tensor, actions: Tensor) -> Tensor:
         """What the memory model makes of whole episodes, float32 [B, T, F]; see `forward`."""
         return self._encode(self.encoder, self.embedder(obs, self._actions_before(actions)))
-
-    def _encode_distinct(self, x: Tensor, distinct: Distinct) -> Tensor:
-        """From distinct tokens, float32 [K, E], to what distinct histories are, [R, F]."""
-        encoder = cast(CountingEncoder, self.encoder)
-        return encoder.encode_counts(encoder.prepare_tokens(x), distinct.newest, distinct.counts)
 
     def histories(self, obs: Tensor, actions: Tensor) -> Histories | None:
         """The distinct histories of whole episodes, for `forward`.
@@ -83,9 +84,10 @@ class QNetwork(nn.Module):
         Returns:
             None where the encoder needs to see every step, or had better do so.
         """
-        if not self._counts_tokens:
+        encoder = self._sharing
+        if encoder is None:
             return None
-        return find_histories(_fingerprints(obs, self._actions_before(actions)))
+        return encoder.find_histories(_fingerprints(obs, self._actions_before(actions)))
 
     def alike_together(self, obs: Tensor, actions: Tensor) -> Tensor:
         """An order in which episodes that begin alike lie side by side, int64 [B].
@@ -99,15 +101,20 @@ class QNetwork(nn.Module):
         return torch.tensor(order, device=obs.device)
 
     @property
-    def _counts_tokens(self) -> bool:
-        return isinstance(self.encoder, CountingEncoder) and self.encoder.counts_tokens
+    def _sharing(self) -> HistoryEncoder | None:
+        """The encoder, where it computes distinct histories once."""
+        encoder = self.encoder
+        shares = isinstance(encoder, HistoryEncoder) and encoder.shares_histories
+        return cast(HistoryEncoder, encoder) if shares else None
 
     def _actions_before(self, actions: Tensor) -> Tensor:
         """The action that led to each observation, int64 [B, T]; A (none) to the first."""
         none = actions.new_full((len(actions), 1), self.num_actions)
         return torch.cat([none, actions], dim=1)
 
-    def _encode(self, encode: Callable[..., Tensor], x: Tensor, *options: Distinct) -> Tensor:
+    def _encode(
+        self, encode: Callable[..., Tensor], x: Tensor, *options: DistinctHistories
+    ) -> Tensor:
         """The encoder's output in float32, whatever it computes in."""
         if self.compute_dtype == torch.float32:
             return encode(x, *options)
@@ -117,11 +124,12 @@ class QNetwork(nn.Module):
     def initial_state(self, batch_size: int, max_length: int) -> State:
         """The memory before an episode's first observation; see `SequenceEncoder`.
 
-        With an encoder that counts tokens: their counts.
+        With an encoder that shares histories, a `HistoryState`.
         """
-        if self._counts_tokens:
-            return TokenCounts(batch_size, max_length)
-        return self.encoder.initial_state(batch_size, max_length)
+        encoder = self._sharing
+        if encoder is None:
+            return self.encoder.initial_state(batch_size, max_length)
+        return encoder.history_state(batch_size, max_length)
 
     @property
     def has_device_state(self) -> bool:
@@ -149,29 +157,17 @@ class QNetwork(nn.Module):
         Returns:
             float32 [B, A], and the next state.
         """
-        if isinstance(state, TokenCounts):
-            return self._count(obs, prev_action, state)
+        if isinstance(state, HistoryState):
+            found = state.advance(
+                _fingerprints(obs, prev_action),
+                lambda rows: self.embedder(obs[rows], prev_action[rows]),
+            )
+            if found is None:
+                return self.step(obs, prev_action, state.every_step())
+            y, where = found  # [R, F], [B]
+            return self.head(y).index_select(0, where), state
         y, state = self.encoder.step(self.embedder(obs, prev_action), state)  # [B, F]
         return self.head(y), state
-
-    def _count(self, obs: Tensor, prev_action: Tensor, state: TokenCounts) -> tuple[Tensor, State]:
-        """A step whose memory is counts; goes on with the encoder's own where tokens are many."""
-        encoder = cast(CountingEncoder, self.encoder)
-        prints = _fingerprints(obs, prev_action)
-        new = state.unseen(prints)
-        if new is None:
-            if state.history:
-                history = torch.stack(state.history, dim=1).long()  # [B, t]
-                own = encoder.state_after(state.tokens, history, state.max_length)
-            else:
-                own = self.encoder.initial_state(len(obs), state.max_length)
-            return self.step(obs, prev_action, own)
-        if len(new):
-            state.add(prints[new], self.embedder(obs[new], prev_action[new]))
-            state.tokens = encoder.prepare_tokens(state.embedded)
-        newest, counts, where = state.count(prints)
-        y = encoder.encode_counts(state.tokens, newest, counts)  # [R, F]
-        return self.head(y).index_select(0, where), state
 
 
 def _fingerprints(obs: Tensor, prev_action: Tensor) -> Tensor:
@@ -197,7 +193,7 @@ def mlp(
     for width in widths:
         layer = nn.Linear(input_dim, width)
         nn.init.constant_(layer.bias, 0.1)
-        layers += [layer, nn.ReLU()]
+        layers += [layer, nn.ReLU(inplace=True)]
         input_dim = width
     last = nn.Linear(input_dim, output_dim)
     nn.init.uniform_(last.weight, -last_range, last_range)

@@ -7,18 +7,52 @@ the same are computed once.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from fastmaze.models.encoder import HistoryState, State
 from fastmaze.models.histories import MOST_TOKENS, Distinct, distinct, weights_of
 
 
-class TokenCounts:
+class CountingEncoder(Protocol):
+    """An encoder to which a history is its newest token, and how often each was seen."""
+
+    def initial_state(self, batch_size: int, max_length: int) -> State:
+        """See `SequenceEncoder`."""
+
+    def prepare_tokens(self, x: Tensor) -> Any:
+        """What it needs to know of distinct tokens, float32 [K, E]: embedded steps."""
+
+    def encode_counts(self, tokens: Any, newest: Tensor, counts: Tensor) -> Tensor:
+        """What `forward` gives at a step that ends such a history, up to rounding.
+
+        Args:
+            tokens: what `prepare_tokens` returned.
+            newest: int64 [R], number of each history's newest token.
+            counts: float32 [R, K], how often each holds each token.
+
+        Returns:
+            float32 [R, F].
+        """
+
+    def state_after(self, tokens: Any, history: Tensor, max_length: int) -> State:
+        """The state that `step` goes on from after steps that were counted.
+
+        Args:
+            tokens: what `prepare_tokens` returned.
+            history: int64 [B, t], numbers of the tokens of t steps, at least one.
+            max_length: as for `initial_state`.
+        """
+
+
+class TokenCounts(HistoryState):
     """What B sequences of one age have seen, by distinct token.
 
     Args:
+        encoder: makes histories of them.
         batch_size: B.
         max_length: the most steps that will be taken; for the memory of all steps, should tokens
             become too many.
@@ -30,14 +64,34 @@ class TokenCounts:
         tokens: what the encoder makes of them.
     """
 
-    def __init__(self, batch_size: int, max_length: int) -> None:
-        self.max_length = max_length
+    def __init__(self, encoder: CountingEncoder, batch_size: int, max_length: int) -> None:
+        self.encoder, self.batch_size, self.max_length = encoder, batch_size, max_length
         self.counts = torch.zeros(batch_size, 0)
         self.history: list[Tensor] = []
         self.embedded = torch.zeros(0)
         self.tokens: Any = None
         self._prints = torch.zeros(0, dtype=torch.int64)
         self._sums = torch.zeros(batch_size, dtype=torch.int64)
+
+    def advance(
+        self, prints: Tensor, embed: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor] | None:
+        """Takes in a step; None where its tokens are too many. See `HistoryState`."""
+        new = self.unseen(prints)
+        if new is None:
+            return None
+        if len(new):
+            self.add(prints[new], embed(new))
+            self.tokens = self.encoder.prepare_tokens(self.embedded)
+        newest, counts, where = self.count(prints)
+        return self.encoder.encode_counts(self.tokens, newest, counts), where
+
+    def every_step(self) -> State:
+        """The encoder's own state after the steps that were counted."""
+        if not self.history:
+            return self.encoder.initial_state(self.batch_size, self.max_length)
+        history = torch.stack(self.history, dim=1).long()  # [B, t]
+        return self.encoder.state_after(self.tokens, history, self.max_length)
 
     def unseen(self, prints: Tensor) -> Tensor | None:
         """Looks for new tokens in the next step.

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from fastmaze.agents.returns import ValueScale
 from fastmaze.models.attention import ATTENTION_IMPLS, AttentionImpl
 from fastmaze.models.gpt import Positions, counts_tokens
-from fastmaze.models.lstm import LSTMInit
+from fastmaze.models.lstm import LSTMInit, shares_histories
 from fastmaze.models.own_model import absolute, is_own, load_own, short_name
 from fastmaze.specs import FAMILIES, TaskSpec, dial_of, make_spec
 from fastmaze.training.config_checks import check_hyperparameters, choose, integer, real
@@ -394,20 +394,22 @@ class TrainConfig:
 
     @property
     def counts_histories(self) -> bool:
-        """Whether an update computes each distinct history once, where tokens are few.
+        """Whether an update computes each distinct history once (a transformer: if tokens are few).
 
         Images are not looked through: they differ too much.
         """
-        hyper = self.hyper
+        hyper, device = self.hyper, self.device.split(":")[0]
         seen_whole = self.compile_update or hyper.separate_forwards
-        if self.algorithm != "ddqn" or self.model != "gpt" or seen_whole:
+        if self.algorithm != "ddqn" or seen_whole or self.spec.obs_dtype == "uint8":
             return False
-        return self.spec.obs_dtype != "uint8" and counts_tokens(
+        if self.model == "lstm":
+            return shares_histories(device) and self.compute_dtype == "float32"
+        return self.model == "gpt" and counts_tokens(
             num_layers=hyper.num_layers,
             positions=hyper.positions,
             dropout=hyper.dropout,
             attention_impl=self.attention_impl,
-            device=self.device.split(":")[0],
+            device=device,
         )
 
     @property

@@ -32,7 +32,8 @@ less time in micro-batches of 1 to 8 episodes than as a whole, and no more at T 
 
 COUNTED_ROWS: Final = 2**14
 """Distinct histories that go through the networks at once, where these are counted; of episodes
-longer than a quarter of that, as many as four of them have steps. More at once share more."""
+longer than a quarter of that, as many as four of them have steps. More at once share more. An LSTM,
+each of whose rows takes twice the memory, gets half of it, and no fewer than two micro-batches'."""
 
 LSTM_ROWS: Final = 8
 """Episodes at least in a micro-batch of an LSTM, whose steps cost much the same for fewer."""
@@ -166,7 +167,11 @@ def plan_update(config: TrainConfig, processes: int = 1) -> UpdatePlan:
     if size is None:
         size = max(1, most // activation_bytes(config, 1, recompute=recompute))
     size = min(size, batch)
-    counted_rows = min(size * (T + 1), max(COUNTED_ROWS, 4 * (T + 1)))
+    if config.model == "lstm":
+        at_least, episodes = COUNTED_ROWS // 2, 2 * LSTM_ROWS
+    else:
+        at_least, episodes = COUNTED_ROWS, 4
+    counted_rows = min(size * (T + 1), max(at_least, episodes * (T + 1)))
     if config.micro_batch_size is None and kind == "cpu":
         rows = 1 if config.model == "gpt" else LSTM_ROWS
         size = min(size, max(rows, CPU_TOKENS // (T + 1)))
@@ -223,8 +228,10 @@ def cache_bytes(config: TrainConfig, num_envs: int) -> int:
     hyper = config.hyper
     if is_own(config.model):
         return _own(config).state_bytes * num_envs
-    per_token = 4 * 2 * hyper.num_layers * hyper.width * num_envs  # keys and values
-    return per_token if config.model == "lstm" else per_token * config.spec.episode_length
+    per_width = 4 * hyper.num_layers * hyper.width * num_envs
+    if config.model == "lstm":
+        return 8 * per_width  # hidden and cell state, old and new, and gates
+    return 2 * per_width * config.spec.episode_length  # keys and values
 
 
 def network_bytes(config: TrainConfig) -> int:

@@ -182,7 +182,7 @@ class Update:
         size, most = len(batch.obs), self._counted_rows
         if histories is None:
             yield from ((part, None) for part in _cut(batch, self.micro_batch_size))
-        elif size == 1 or most is None or len(histories.distinct.newest) <= most:
+        elif size == 1 or most is None or histories.distinct.rows <= most:
             yield batch, histories
         else:
             order = self.online.alike_together(batch.obs, batch.actions)

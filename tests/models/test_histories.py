@@ -133,9 +133,9 @@ def test_values_and_gradients_are_those_of_all_steps(changes: dict[str, Any]) ->
 
 @pytest.mark.parametrize(
     "changes",
-    [{"num_layers": 2}, {"positions": "sinusoidal"}, {"dropout": 0.1}, {"model": "lstm"},
+    [{"num_layers": 2}, {"positions": "sinusoidal"}, {"dropout": 0.1},
      {"attention_impl": "sdpa"}],
-    ids=["layers", "positions", "dropout", "lstm", "asked"],
+    ids=["layers", "positions", "dropout", "asked"],
 )  # fmt: skip
 def test_what_sees_more_than_counts_sees_every_step(changes: dict[str, Any]) -> None:
     model = network(**changes).train()

@@ -18,6 +18,10 @@ from fastmaze.training.config import TrainConfig
 from fastmaze.training.network import build_network
 
 WIDTH = 16
+OPTIONS: dict[str, Any] = {
+    "width": WIDTH, "num_layers": 1, "num_heads": 4, "positions": "none", "max_length": 300,
+    "dropout": 0.0, "attention_std": 0.3, "query_std": 0.5,
+}  # fmt: skip
 
 
 class Table(nn.Module):
@@ -36,12 +40,8 @@ class Table(nn.Module):
 
 def model(kinds: int = 5, **changes: Any) -> QNetwork:
     torch.manual_seed(0)
-    options: dict[str, Any] = {
-        "width": WIDTH, "num_layers": 1, "num_heads": 4, "positions": "none", "max_length": 300,
-        "dropout": 0.0, "attention_std": 0.3, "query_std": 0.5,
-    }  # fmt: skip
     embedder: Any = Table(kinds)
-    return QNetwork(embedder, GPT(WIDTH, **options | changes), num_actions=4)
+    return QNetwork(embedder, GPT(WIDTH, **OPTIONS | changes), num_actions=4)
 
 
 def tokens(kinds: int, batch_size: int, length: int) -> Tensor:
@@ -109,7 +109,7 @@ def test_sequences_that_have_seen_the_same_are_computed_once(
 
 def test_equal_tokens_are_one_in_whatever_row_they_come() -> None:
     prints = torch.tensor([7, 7, 3, 9, 3])
-    state = TokenCounts(5, 4)
+    state = TokenCounts(GPT(WIDTH, **OPTIONS), 5, 4)
     rows = state.unseen(prints)
     assert rows is not None
     assert prints[rows].tolist() == [7, 3, 9]

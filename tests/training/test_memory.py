@@ -85,7 +85,9 @@ def test_networks_and_caches_are_counted(changes: dict[str, Any]) -> None:
     assert network_bytes(config) == pytest.approx(5 * 4 * parameters, rel=0.02)
     state = network.device_state(3, config.spec.episode_length)  # no less than any rollout takes
     tensors = (state.keys, state.values) if config.model == "gpt" else state  # type: ignore[attr-defined]
-    assert cache_bytes(config, 3) == sum(x.nbytes for x in tensors)
+    # An LSTM's new states are made while the old ones are there, with four gates.
+    times = 1 if config.model == "gpt" else 4
+    assert cache_bytes(config, 3) == times * sum(x.nbytes for x in tensors)
 
 
 def test_what_is_kept_is_counted(tiny: Make) -> None:
@@ -117,7 +119,8 @@ def test_distinct_histories_are_cut_by_their_number() -> None:
     assert plan_update(TrainConfig(length=500, micro_batch_size=3)).counted_rows == 3 * 502
     whole, lstm = (plan_update(TrainConfig(length=1500, model=m)) for m in ("gpt", "lstm"))
     assert whole.bytes < 0.6 * 2**30
-    assert lstm.bytes < whole.bytes
+    assert lstm.counted_rows == 16 * 1502, "whose steps cost much the same for fewer"
+    assert lstm.bytes < 0.6 * 2**30
 
 
 def test_long_updates_fit_a_card_of_24_gigabytes() -> None:
