@@ -43,10 +43,10 @@ SHARED: Final[dict[str, list[str]]] = {
     "no warm-up": ["--warmup-updates", "0"],
     "learning rate 3e-4": ["--learning-rate", "3e-4"],
     "batches of 8": ["--batch-size", "8"],
-    "ε of 0.1, the same everywhere": ["--epsilon", "0.1", "--no-epsilon-spread"],
+    "ε of 0.1, the same everywhere": ["--epsilon", "0.1", "--epsilon-spread", "False"],
     "last step's ε 0.1": ["--last-step-epsilon", "0.1"],
     "no ε of the first step": ["--first-step-epsilon", "0"],
-    "online network acts": ["--no-act-with-target"],
+    "online network acts": ["--act-with-target", "False"],
 }
 CREDIT: Final[dict[str, dict[str, list[str]]]] = {
     "passive": {

@@ -1,6 +1,6 @@
 // The core's own test, without Python, made to run under the sanitizers (see CMakePresets.json):
 // random batches, modes, threads, resets and states, each against a plain loop over single envs. This
-// file has the T-Maze; plain_test.cpp every other task.
+// file has the T-Maze; plain_test.cpp every other task, lstm_test.cpp the LSTM.
 #include <cstdio>
 #include <cstring>
 #include <vector>
@@ -193,6 +193,7 @@ int main() {
             refuse_random_states();
         }
         test_plain_tasks(isa);
+        test_lstm(isa);
         std::printf("%s: ok\n", isa);
     }
     return 0;

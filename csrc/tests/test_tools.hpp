@@ -32,3 +32,6 @@ inline int64_t uniform(int64_t low, int64_t high) {
 
 // In plain_test.cpp.
 void test_plain_tasks(const char* isa);
+
+// In lstm_test.cpp.
+void test_lstm(const char* isa);

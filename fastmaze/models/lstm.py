@@ -22,7 +22,7 @@ LSTMState = tuple[Tensor, Tensor]
 
 
 class LSTM(nn.Module):
-    """`torch.nn.LSTM`; a `SequenceEncoder`.
+    """`torch.nn.LSTM`; a `SequenceEncoder`, and on a CPU a `HistoryEncoder`.
 
     Args:
         input_dim: E, entries of an embedded step.

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from fastmaze.models.histories import Histories
 
-ROWS_OF_GROUP: Final = 8
+ROWS_OF_GROUP: Final = 4
 """Histories per step from which a further group pays: fewer take as long."""
 
 

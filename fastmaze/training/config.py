@@ -93,8 +93,8 @@ class TrainConfig:
     micro_batch_size: int | None = None
     """Episodes of a batch that go through the networks at once; their gradients add up to the
     batch's. Default: on a CPU what is fastest, about 4,096 steps, or 16,384 distinct histories
-    where these are counted; on a GPU what 12 GiB of activations hold, which is the whole batch but
-    for very long episodes."""
+    where these are counted (lstm: half as many); on a GPU what 12 GiB of activations hold, which is
+    the whole batch but for very long episodes."""
     recompute: bool | None = None
     """Run each block (gpt) forward a second time in the backward pass instead of keeping what it
     computed: less memory, a third more work, the same result. Default: where one episode alone

@@ -33,7 +33,7 @@ less time in micro-batches of 1 to 8 episodes than as a whole, and no more at T 
 COUNTED_ROWS: Final = 2**14
 """Distinct histories that go through the networks at once, where these are counted; of episodes
 longer than a quarter of that, as many as four of them have steps. More at once share more. An LSTM,
-each of whose rows takes twice the memory, gets half of it, and no fewer than two micro-batches'."""
+each of whose rows takes twice the memory, gets half of it, of long episodes `LSTM_ROWS`."""
 
 LSTM_ROWS: Final = 8
 """Episodes at least in a micro-batch of an LSTM, whose steps cost much the same for fewer."""
@@ -168,7 +168,7 @@ def plan_update(config: TrainConfig, processes: int = 1) -> UpdatePlan:
         size = max(1, most // activation_bytes(config, 1, recompute=recompute))
     size = min(size, batch)
     if config.model == "lstm":
-        at_least, episodes = COUNTED_ROWS // 2, 2 * LSTM_ROWS
+        at_least, episodes = COUNTED_ROWS // 2, LSTM_ROWS
     else:
         at_least, episodes = COUNTED_ROWS, 4
     counted_rows = min(size * (T + 1), max(at_least, episodes * (T + 1)))
