@@ -29,6 +29,14 @@ PACKAGES: Final = {
 }
 """Distribution to what installs it; None where it comes with fastmaze, or with torch (triton)."""
 
+TRAINERS: Final = {
+    "stable-baselines3": 'pip install "fastmaze[sb3]"',
+    "torchrl": 'pip install "fastmaze[torchrl]"',
+    "pufferlib-core": 'pip install "fastmaze[pufferlib]"',
+    "ray": 'pip install "fastmaze[rllib]"',
+}
+"""Distribution of each trainer that `fastmaze.integrations` knows, to what installs it."""
+
 _NO_GPU: Final = "none that torch can use"
 _NO_CUDA: Final = "torch is built without CUDA"
 _DRIVER: Final = Path("/proc/driver/nvidia")
@@ -47,8 +55,8 @@ def examine() -> dict[str, Any]:
 
     Returns:
         "versions" (name to version, None where missing), "backends" (name to {"works", "detail"}),
-        "tasks" (name to the backends that have it), "cpu", "threads", "gpu", and "advice", a list
-        of what to do.
+        "trainers" (as "versions"), "tasks" (name to the backends that have it), "cpu", "threads",
+        "gpu", and "advice", a list of what to do.
     """
     versions = _versions()
     backends = {name: _try_backend(name) for name in BACKENDS}
@@ -56,6 +64,7 @@ def examine() -> dict[str, Any]:
     return {
         "versions": versions,
         "backends": backends,
+        "trainers": {name: _version(name) for name in TRAINERS},
         "tasks": {name: list(task.family.backends) for name, task in TASKS.items()},
         "cpu": _cpu(),
         "threads": _threads(),
@@ -72,6 +81,9 @@ def report(findings: dict[str, Any]) -> str:
     lines.append("backends")
     for name, state in findings["backends"].items():
         lines.append(f"  {name:12} {'works' if state['works'] else 'FAILS'}: {state['detail']}")
+    lines.append("trainers that take the envs as they are")
+    for name, version in findings["trainers"].items():
+        lines.append(f"  {name:19} {version or f'not installed: {TRAINERS[name]}'}")
     lines.append("tasks")
     for name, has in findings["tasks"].items():
         lines.append(f"  {name:19} {' '.join(has)}")
@@ -85,13 +97,15 @@ def report(findings: dict[str, Any]) -> str:
 
 
 def _versions() -> dict[str, str | None]:
-    versions: dict[str, str | None] = {}
-    for name in ("fastmaze", *PACKAGES):
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = None
+    versions = {name: _version(name) for name in ("fastmaze", *PACKAGES)}
     return {"python": platform.python_version(), **versions}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _try_backend(name: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 
 from fastmaze import doctor
 from fastmaze.envs import backends
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -35,6 +38,31 @@ def test_healthy_installation() -> None:
     assert "  MiniGridMemory      native reference\n" in text
     packages = findings["versions"].keys() - {"python", "fastmaze"}
     assert all(importlib.metadata.version(name) for name in packages), "all are installed here"
+
+
+@pytest.mark.usefixtures("quick")
+def test_trainers_are_told_with_the_line_that_installs_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = doctor.importlib.metadata.version
+
+    def version(name: str) -> str:
+        if name in doctor.TRAINERS and name != "torchrl":
+            raise doctor.importlib.metadata.PackageNotFoundError(name)
+        return "1.2.3" if name == "torchrl" else real(name)
+
+    monkeypatch.setattr(doctor.importlib.metadata, "version", version)
+    text = doctor.report(doctor.examine())
+    assert "  torchrl             1.2.3\n" in text
+    for package, extra in (("stable-baselines3", "sb3"), ("pufferlib-core", "pufferlib"),
+                           ("ray", "rllib")):  # fmt: skip
+        assert f'  {package:19} not installed: pip install "fastmaze[{extra}]"\n' in text
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    for package, line in doctor.TRAINERS.items():
+        extra = line.split("[")[1].split("]")[0]
+        assert any(required.startswith(package) for required in extras[extra])
 
 
 @pytest.mark.usefixtures("quick")
