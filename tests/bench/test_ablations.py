@@ -1,4 +1,4 @@
-"""Protects the ablations: an option that `train` does not know would end their commands half-way."""
+"""Protects the ablations: an option that `train` does not know would end them half-way."""
 
 from __future__ import annotations
 
