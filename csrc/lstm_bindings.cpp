@@ -102,6 +102,9 @@ class PyLstmLayer {
         call.gates = writable(gates, "gates", {num_rows, columns});
         call.cell = writable(cell, "cell", {num_rows, width});
         call.hidden = writable(hidden, "hidden", {num_rows, width});
+        if (cell_before.is_none() != hidden_before.is_none()) {
+            throw py::value_error("cell_before and hidden_before: expected both or neither");
+        }
         if (cell_before.is_none()) {
             check_parents(call.parent, rows);
             call.cell_before = call.cell;
@@ -117,6 +120,21 @@ class PyLstmLayer {
                 }
             }
         }
+        const auto bytes = [&](ssize_t count, ssize_t columns) {
+            return sizeof(float) * static_cast<size_t>(count * columns);
+        };
+        const bool apart = !cell_before.is_none();
+        const ssize_t before = apart ? length_of(cell_before, "cell_before", 2) : 0;
+        refuse_overlap({{"gates", call.gates, bytes(num_rows, columns)},
+                        {"cell", call.cell, bytes(num_rows, width)},
+                        {"hidden", call.hidden, bytes(num_rows, width)},
+                        {"inputs", call.inputs, bytes(num_inputs, columns)},
+                        {"cell_before", apart ? call.cell_before : nullptr, bytes(before, width)}});
+        refuse_overlap({{"gates", call.gates, bytes(num_rows, columns)},
+                        {"cell", call.cell, bytes(num_rows, width)},
+                        {"hidden", call.hidden, bytes(num_rows, width)},
+                        {"hidden_before", apart ? call.hidden_before : nullptr,
+                         bytes(before, width)}});
         const py::gil_scoped_release others_run;
         layer_->forward(call, rows);
     }
@@ -143,6 +161,15 @@ class PyLstmLayer {
             call.index = numbers(index, "index", {num_rows});
             check_inputs(call.index, num_rows, num_inputs);
         }
+        const auto bytes = [&](ssize_t count, ssize_t columns) {
+            return sizeof(float) * static_cast<size_t>(count * columns);
+        };
+        refuse_overlap({{"cell", call.cell, bytes(num_rows, width)},
+                        {"gates", call.gates, bytes(num_rows, columns)},
+                        {"d_hidden", call.d_hidden, bytes(num_rows, width)},
+                        {"d_cell", call.d_cell, bytes(num_rows, width)},
+                        {"d_inputs", call.d_inputs,
+                         bytes(static_cast<ssize_t>(rows.groups) * num_inputs, columns)}});
         const py::gil_scoped_release others_run;
         layer_->backward(call, rows, num_inputs);
     }

@@ -1,7 +1,7 @@
 // The LSTM's loops. Compiled once per instruction set, with fused multiply-adds where there are any.
 //
 // A product of rows with the recurrent weight goes through it in panels of a few vectors' width,
-// packed so that a panel is read in order and stays in the nearest cache while all rows pass; the
+// packed so that a panel is read in order and stays in a near cache while all rows pass; the
 // sums of a block of rows stay in registers. What the rows are is looked up: a history's row is
 // multiplied where its parent's state lies, nothing is gathered first.
 #include "lstm_kernels.hpp"
@@ -49,8 +49,14 @@ void in_blocks(int64_t begin, int64_t end, const Block& block) {
     if constexpr (kRows > 1) in_blocks<kRows / 2>(begin, end, block);
 }
 
-// exp(x) to a few units in the last place, from x = n log 2 + r and the series at r.
-inline float exponential(float x) {
+// exp(x) = scale + scale * excess, of which scale is a power of two, and scale * excess keeps its
+// precision where exp(x) is near 1.
+struct Exponential {
+    float scale, excess;
+};
+
+// To a few units in the last place, from x = n log 2 + r and the series of exp(r) - 1.
+inline Exponential exponential(float x) {
     x = x > 87.0f ? 87.0f : x;  // a NaN stays one
     x = x < -87.0f ? -87.0f : x;
     constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: sums with it have no fraction
@@ -63,16 +69,20 @@ inline float exponential(float x) {
     series = series * r + 1.0f / 6;
     series = series * r + 0.5f;
     series = series * r + 1.0f;
-    series = series * r + 1.0f;
     const int32_t power = (static_cast<int32_t>(n) + 127) << 23;
-    return series * __builtin_bit_cast(float, power);
+    return {__builtin_bit_cast(float, power), series * r};
 }
 
-inline float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
+inline float sigmoid(float x) {
+    const Exponential e = exponential(-x);
+    return 1.0f / (1.0f + (e.scale + e.scale * e.excess));
+}
 
+// By exp(-2x) - 1, so that small values keep their precision: a young memory's cells are small.
 inline float hyperbolic_tangent(float x) {
-    const float shrunk = exponential(-2.0f * x);
-    return (1.0f - shrunk) / (1.0f + shrunk);
+    const Exponential e = exponential(-2.0f * x);
+    const float less_one = e.scale * e.excess + (e.scale - 1.0f);
+    return -less_one / (2.0f + less_one);
 }
 
 int64_t packed_size(int64_t depth, int64_t columns) {
@@ -225,8 +235,7 @@ void backward(const LstmBackward& layer, int64_t begin, int64_t end) {
                                 layer.d_cell + parent * width);
         }
         if (layer.d_inputs != nullptr) {
-            const int64_t input = layer.index == nullptr ? row : layer.index[row];
-            add(4 * width, gates, layer.d_inputs + input * 4 * width);
+            add(4 * width, gates, layer.d_inputs + layer.index[row] * 4 * width);
         }
     }
     if (!any_parent) return;

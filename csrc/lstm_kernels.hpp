@@ -26,7 +26,7 @@ struct LstmForward {
 struct LstmBackward {
     int64_t width;
     const float* weight;      // recurrent, [4F, F], packed for `backward`
-    const int32_t* index;     // as above
+    const int32_t* index;     // [R], which input a row has; looked at with d_inputs
     const int32_t* parent;    // as above, of rows of `cell`
     const float* cell;        // [R, F]
     const float* zeros;       // [F]
@@ -37,7 +37,7 @@ struct LstmBackward {
 };
 
 struct LstmKernels {
-    // Floats that one packed weight, [rows, columns] or transposed, takes.
+    // Floats that a packed matrix takes, [depth, columns].
     int64_t (*packed_size)(int64_t depth, int64_t columns);
 
     // Packs the matrix whose entry (k, n) is matrix[k * row + n * column], [depth, columns].

@@ -45,7 +45,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
         print(f"fastmaze {__version__}")
         return 0
-    # Read when torch is first used: large tensors in huge pages, a tenth of an update on a CPU.
+    # Read when torch is first used: large tensors in huge pages, 5 to 10 % of a CPU's update.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     command = args[0]
     if command not in COMMANDS:

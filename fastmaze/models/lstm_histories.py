@@ -6,7 +6,7 @@ Sequences that have seen the same, step by step, have one row: of agents that ex
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -46,10 +46,24 @@ class LSTMHistories(HistoryState):
         weights: Sequence[Tensor],
         gate_inputs: Callable[[int, Tensor], Tensor],
     ) -> None:
-        self._gate_inputs, self._threads = gate_inputs, torch.get_num_threads()
-        self._layers = [make_layer(weight) for weight in weights]
+        self._gate_inputs = gate_inputs
+        self._weights = [weight.detach().clone() for weight in weights]
+        self._make_layers(batch_size)
         self.where = torch.zeros(batch_size, dtype=torch.int64)
         self.states = [(w.new_zeros(1, w.shape[1]), w.new_zeros(1, w.shape[1])) for w in weights]
+
+    def _make_layers(self, batch_size: int) -> None:
+        self._groups = max(1, min(torch.get_num_threads(), batch_size // ROWS_OF_THREAD))
+        self._layers = [make_layer(weight, self._groups) for weight in self._weights]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the core's layers, which are made anew of the weights."""
+        return {name: value for name, value in vars(self).items() if name != "_layers"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """See `__getstate__`."""
+        vars(self).update(state)
+        self._make_layers(len(self.where))
 
     def advance(self, prints: Tensor, embed: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
         """Takes in a step; see `HistoryState`."""
@@ -59,11 +73,11 @@ class LSTMHistories(HistoryState):
         _, first, where = np.unique(keys.numpy(), return_index=True, return_inverse=True)
         rows = torch.from_numpy(first)
         parent = self.where.index_select(0, rows).numpy().astype(np.int32)
-        groups = max(1, min(self._threads, len(rows) // ROWS_OF_THREAD))
+        groups = max(1, min(self._groups, len(rows) // ROWS_OF_THREAD))
         bounds = np.linspace(0, len(rows), groups + 1).astype(np.int32)[None]
         x = embed(rows)
         for number, layer in enumerate(self._layers):
-            inputs = self._gate_inputs(number, x)
+            inputs = self._gate_inputs(number, x).float()  # of autocast, too
             x, cell = _advance(layer, inputs, self.states[number], parent, bounds)
             self.states[number] = (x, cell)
         self.where = torch.from_numpy(where)

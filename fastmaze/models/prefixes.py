@@ -1,7 +1,8 @@
 """The distinct histories of a batch for a model that knows the order of steps: a tree of prefixes.
 
 Episodes that begin alike share what they begin with. Where agents explore little, most of a batch
-does: those that see the same cue and have not yet explored have one history. Each is a row:
+does: those that see the same cue and have not yet explored have one history. Each distinct
+history is a row:
 
 ```
 episodes   c r r r     rows   0 ─ 1 ─ 2 ─ 4      where   0 1 2 4     parent  - 0 1 1 2 2 3
@@ -9,8 +10,9 @@ episodes   c r r r     rows   0 ─ 1 ─ 2 ─ 4      where   0 1 2 4     paren
            c r l r                  ╰ 3 ─ 6              0 1 3 6
 ```
 
-Rows lie step by step, within a step by group: episodes of a group are alike, and share nothing with
-another group's, so that each group can be computed by a thread of its own.
+Rows lie step by step, within a step by group: episodes of a group are alike, and share no row with
+another group's (what both begin with is there twice), so that each group can be computed by a
+thread of its own.
 """
 
 from __future__ import annotations
@@ -94,4 +96,6 @@ def _cuts(rows: npt.NDArray[np.int64], groups: int) -> npt.NDArray[np.int64]:
     """
     upto = np.concatenate([[0], rows.cumsum()])
     wanted = upto[-1] * np.arange(max(groups, 1) + 1) / max(groups, 1)
-    return np.unique(np.abs(upto[:, None] - wanted).argmin(0))
+    # Where a sequence brings something new: a cut before any other would make its rows twice.
+    places = np.append(rows.nonzero()[0], len(rows))
+    return np.unique(places[np.abs(upto[places][:, None] - wanted).argmin(0)])

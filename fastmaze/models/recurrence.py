@@ -32,11 +32,17 @@ def recur(inputs: Tensor, weight: Tensor, tree: Prefixes, *, own_inputs: bool = 
     return hidden
 
 
-def make_layer(weight: Tensor) -> LstmLayer:
-    """The core's layer with this recurrent weight, float32 [4F, F], as it is now."""
+def make_layer(weight: Tensor, groups: int) -> LstmLayer:
+    """The core's layer with this recurrent weight, float32 [4F, F], as it is now.
+
+    Args:
+        weight: copied.
+        groups: for at most so many groups of rows, each of which may have a thread.
+    """
     from fastmaze._native import LstmLayer
 
-    return LstmLayer(weight.detach().contiguous().numpy(), num_threads=torch.get_num_threads())
+    threads = max(1, min(torch.get_num_threads(), groups))
+    return LstmLayer(weight.detach().contiguous().numpy(), num_threads=threads)
 
 
 @torch.library.custom_op("fastmaze::recur", mutates_args=(), device_types="cpu")
@@ -46,7 +52,7 @@ def _recur(
     """Hidden and cell states, [R, F], and gates, [R, 4F]."""
     R, F = len(parent), weight.shape[1]
     hidden, cell, gates = (inputs.new_empty(R, n * F) for n in (1, 1, 4))
-    make_layer(weight).forward(
+    make_layer(weight, bounds.shape[1] - 1).forward(
         inputs.contiguous().numpy(), None if index is None else index.numpy(),
         parent.numpy(), bounds.numpy(),
         gates=gates.numpy(), cell=cell.numpy(), hidden=hidden.numpy(),
@@ -64,7 +70,7 @@ def _recur_backward(
     d_hidden: Tensor, d_cell: Tensor, gates: Tensor, d_inputs: Tensor | None,
 ) -> None:  # fmt: skip
     """Turns gates into their gradients before activation; adds up those of inputs, [G, M, 4F]."""
-    make_layer(weight).backward(
+    make_layer(weight, bounds.shape[1] - 1).backward(
         None if index is None else index.numpy(), parent.numpy(), bounds.numpy(),
         cell=cell.numpy(), gates=gates.numpy(), d_hidden=d_hidden.numpy(),
         d_cell=d_cell.numpy(), d_inputs=None if d_inputs is None else d_inputs.numpy(),
@@ -75,20 +81,33 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tenso
     given, *others = inputs
     ctx.num_inputs = len(given)
     ctx.save_for_backward(*others, *output)
+    # Cells and gates are kept for the backward pass, and nobody's to differentiate.
+    ctx.mark_non_differentiable(*output[1:])
+    ctx.set_materialize_grads(False)
 
 
 def _gradients(ctx: Any, d_output: Tensor, *_: object) -> tuple[Tensor | None, ...]:
+    if torch.is_grad_enabled():
+        raise RuntimeError("recur: expected no create_graph, it has no second derivative")
     weight, index, parent, bounds, hidden, cell, gates = ctx.saved_tensors
     d_hidden = d_output.clone(memory_format=torch.contiguous_format)
     d_inputs = None
-    if index is not None:
-        d_inputs = gates.new_zeros(bounds.shape[1] - 1, ctx.num_inputs, gates.shape[1])
+    groups = bounds.shape[1] - 1
+    few = index is not None and groups * ctx.num_inputs <= len(gates)
+    if few:
+        d_inputs = gates.new_zeros(groups, ctx.num_inputs, gates.shape[1])
     # Gates are written over: a second pass backward is refused by autograd.
     d_cell = torch.zeros_like(cell)
     _recur_backward(weight, index, parent, bounds, cell, d_hidden, d_cell, gates, d_inputs)
     first = int(bounds[0, -1])  # those of the first step have zeros before them
     d_weight = gates[first:].t() @ hidden.index_select(0, parent[first:])
-    return gates if d_inputs is None else d_inputs.sum(0), d_weight, None, None, None
+    if d_inputs is not None:
+        return d_inputs.sum(0), d_weight, None, None, None
+    if index is None:
+        return gates, d_weight, None, None, None
+    # Nearly as many inputs as rows: added up once more, but in no memory for each group.
+    summed = gates.new_zeros(ctx.num_inputs, gates.shape[1]).index_add_(0, index, gates)
+    return summed, d_weight, None, None, None
 
 
 _recur.register_autograd(_gradients, setup_context=_keep)

@@ -56,7 +56,7 @@ class UpdatePlan:
     micro_batch_size: int
     """Episodes that go through the networks at once."""
     counted_rows: int
-    """Distinct histories that do, where these are counted (`fastmaze.models.histories`)."""
+    """Distinct histories that do, where each is computed once (`TrainConfig.counts_histories`)."""
     recompute: bool
     """Whether blocks run forward once more in the backward pass."""
     bytes: int

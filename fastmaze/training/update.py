@@ -5,8 +5,8 @@
                    (micro-batches)   + gradients ─> clip ─> Adam ─> target follows
 ```
 
-Where the networks can tell histories apart by their tokens' counts alone, a slice's histories are
-looked up first, and each distinct one is computed once (`fastmaze.models.histories`).
+Where the networks can say which histories are the same to them, a slice's are looked up first, and
+each distinct one is computed once (`fastmaze.models.histories`, `fastmaze.models.prefixes`).
 
 Everything from the batch on is on the device and waits for nothing there, so that a CUDA graph can
 hold it: what is drawn, and the learning rate, are made outside.
