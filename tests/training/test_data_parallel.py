@@ -72,12 +72,14 @@ def output(process: subprocess.Popen[str]) -> str:
     return said
 
 
-def test_two_processes_train_as_one_does_and_go_on(tiny: Make, tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", ["gpt", "lstm"])
+def test_two_processes_train_as_one_does_and_go_on(tiny: Make, tmp_path: Path, model: str) -> None:
     """Losses, weights, what is kept and how well it plays; after ten updates, and ten more."""
-    one = train(tiny("one", **CHANGES), progress=False).run_dir
+    changes = {**CHANGES, "model": model}
+    one = train(tiny("one", **changes), progress=False).run_dir
     resume_training(one, num_episodes=40, progress=False)
     two = tmp_path / "two"
-    said = output(launch(2, *arguments({**TINY, **CHANGES, "run_dir": two})))
+    said = output(launch(2, *arguments({**TINY, **changes, "run_dir": two})))
     assert said.count("by 2 processes") == 1, "one of them speaks"
     with pytest.raises(CheckpointError, match=r"WORLD_SIZE: expected 2, .*--nproc-per-node=2"):
         resume_training(two, num_episodes=40, progress=False)
