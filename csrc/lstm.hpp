@@ -74,7 +74,6 @@ class LstmLayer {
         const std::lock_guard<std::mutex> alone(mutex_);
         const int parts =
             static_cast<int>(rows.groups < num_threads_ ? rows.groups : num_threads_);
-        threads_.prepare(parts);
         threads_.run(parts, rows.groups, 1, [&](int64_t begin, int64_t end) {
             for (int64_t group = begin; group < end; ++group) task(group);
         });

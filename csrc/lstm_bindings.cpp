@@ -1,7 +1,7 @@
 // Python's view of an LSTM's layer: arrays are checked, and every number that says where to read.
 #include "lstm_bindings.hpp"
 
-#include <algorithm>
+#include <memory>
 #include <string>
 
 #include "arguments.hpp"
@@ -33,6 +33,10 @@ ssize_t length_of(const py::object& object, const char* name, ssize_t ndim) {
                               " dimensions, got " + std::to_string(array.ndim()));
     }
     return array.shape(0);
+}
+
+size_t bytes(ssize_t rows, ssize_t columns) {
+    return sizeof(float) * static_cast<size_t>(rows * columns);
 }
 
 [[noreturn]] void refuse(const char* name, const char* expected, int64_t row, int64_t got) {
@@ -105,13 +109,14 @@ class PyLstmLayer {
         if (cell_before.is_none() != hidden_before.is_none()) {
             throw py::value_error("cell_before and hidden_before: expected both or neither");
         }
-        if (cell_before.is_none()) {
+        const bool apart = !cell_before.is_none();
+        const ssize_t before = apart ? length_of(cell_before, "cell_before", 2) : 0;
+        if (!apart) {
             check_parents(call.parent, rows);
             call.cell_before = call.cell;
             call.hidden_before = call.hidden;
         } else {
             if (rows.steps != 1) refuse("bounds", "one step from a state before", 0, rows.steps);
-            const ssize_t before = length_of(cell_before, "cell_before", 2);
             call.cell_before = readable(cell_before, "cell_before", {before, width});
             call.hidden_before = readable(hidden_before, "hidden_before", {before, width});
             for (ssize_t row = 0; row < num_rows; ++row) {
@@ -120,11 +125,6 @@ class PyLstmLayer {
                 }
             }
         }
-        const auto bytes = [&](ssize_t count, ssize_t columns) {
-            return sizeof(float) * static_cast<size_t>(count * columns);
-        };
-        const bool apart = !cell_before.is_none();
-        const ssize_t before = apart ? length_of(cell_before, "cell_before", 2) : 0;
         refuse_overlap({{"gates", call.gates, bytes(num_rows, columns)},
                         {"cell", call.cell, bytes(num_rows, width)},
                         {"hidden", call.hidden, bytes(num_rows, width)},
@@ -161,9 +161,6 @@ class PyLstmLayer {
             call.index = numbers(index, "index", {num_rows});
             check_inputs(call.index, num_rows, num_inputs);
         }
-        const auto bytes = [&](ssize_t count, ssize_t columns) {
-            return sizeof(float) * static_cast<size_t>(count * columns);
-        };
         refuse_overlap({{"cell", call.cell, bytes(num_rows, width)},
                         {"gates", call.gates, bytes(num_rows, columns)},
                         {"d_hidden", call.d_hidden, bytes(num_rows, width)},

@@ -93,8 +93,7 @@ def _gradients(ctx: Any, d_output: Tensor, *_: object) -> tuple[Tensor | None, .
     d_hidden = d_output.clone(memory_format=torch.contiguous_format)
     d_inputs = None
     groups = bounds.shape[1] - 1
-    few = index is not None and groups * ctx.num_inputs <= len(gates)
-    if few:
+    if index is not None and groups * ctx.num_inputs <= len(gates):
         d_inputs = gates.new_zeros(groups, ctx.num_inputs, gates.shape[1])
     # Gates are written over: a second pass backward is refused by autograd.
     d_cell = torch.zeros_like(cell)
