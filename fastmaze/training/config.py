@@ -93,7 +93,7 @@ class TrainConfig:
     micro_batch_size: int | None = None
     """Episodes of a batch that go through the networks at once; their gradients add up to the
     batch's. Default: on a CPU what is fastest, about 4,096 steps, or 16,384 distinct histories
-    where these are counted (lstm: half as many); on a GPU what 12 GiB of activations hold, which is
+    where these are shared (lstm: half as many); on a GPU what 12 GiB of activations hold, which is
     the whole batch but for very long episodes."""
     recompute: bool | None = None
     """Run each block (gpt) forward a second time in the backward pass instead of keeping what it
@@ -393,7 +393,7 @@ class TrainConfig:
             raise
 
     @property
-    def counts_histories(self) -> bool:
+    def shares_histories(self) -> bool:
         """Whether an update computes each distinct history once (a transformer: if tokens are few).
 
         Images are not looked through: they differ too much.

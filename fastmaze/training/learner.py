@@ -68,7 +68,7 @@ class Learner:
             self.online,
             self.target,
             micro_batch_size=memory.update.micro_batch_size,
-            counted_rows=memory.update.counted_rows,
+            distinct_rows=memory.update.distinct_rows,
             processes=processes,
         )
         if processes.several:

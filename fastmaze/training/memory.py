@@ -30,8 +30,8 @@ CPU_TOKENS: Final = 4096
 Measured on one core: at T = 500 and 1,500 a transformer's update of 32 episodes took 10 to 20 %
 less time in micro-batches of 1 to 8 episodes than as a whole, and no more at T = 50 and 250."""
 
-COUNTED_ROWS: Final = 2**14
-"""Distinct histories that go through the networks at once, where these are counted; of episodes
+DISTINCT_ROWS: Final = 2**14
+"""Distinct histories that go through the networks at once, where these are shared; of episodes
 longer than a quarter of that, as many as four of them have steps. More at once share more. An LSTM,
 each of whose rows takes twice the memory, gets half of it, of long episodes `LSTM_ROWS`."""
 
@@ -55,8 +55,8 @@ class UpdatePlan:
 
     micro_batch_size: int
     """Episodes that go through the networks at once."""
-    counted_rows: int
-    """Distinct histories that do, where each is computed once (`TrainConfig.counts_histories`)."""
+    distinct_rows: int
+    """Distinct histories that do, where each is computed once (`TrainConfig.shares_histories`)."""
     recompute: bool
     """Whether blocks run forward once more in the backward pass."""
     bytes: int
@@ -168,23 +168,23 @@ def plan_update(config: TrainConfig, processes: int = 1) -> UpdatePlan:
         size = max(1, most // activation_bytes(config, 1, recompute=recompute))
     size = min(size, batch)
     if config.model == "lstm":
-        at_least, episodes = COUNTED_ROWS // 2, LSTM_ROWS
+        at_least, episodes = DISTINCT_ROWS // 2, LSTM_ROWS
     else:
-        at_least, episodes = COUNTED_ROWS, 4
-    counted_rows = min(size * (T + 1), max(at_least, episodes * (T + 1)))
+        at_least, episodes = DISTINCT_ROWS, 4
+    distinct_rows = min(size * (T + 1), max(at_least, episodes * (T + 1)))
     if config.micro_batch_size is None and kind == "cpu":
         rows = 1 if config.model == "gpt" else LSTM_ROWS
         size = min(size, max(rows, CPU_TOKENS // (T + 1)))
     tokens = size * (T + 1)
-    if config.counts_histories:
-        tokens = max(tokens, min(batch * (T + 1), counted_rows))
+    if config.shares_histories:
+        tokens = max(tokens, min(batch * (T + 1), distinct_rows))
     # Observations as the task has them, rewards float32, actions int64, two masks.
     obs = config.spec.obs_bytes
     whole = batch * (obs * (T + 1) + (4 + 8 + 2) * T)
     per_token = activation_bytes(config, 1, recompute=recompute) / (T + 1)
     return UpdatePlan(
         micro_batch_size=_equal_slices(batch, size),
-        counted_rows=counted_rows,
+        distinct_rows=distinct_rows,
         recompute=recompute,
         bytes=whole + math.ceil(per_token * tokens),
     )
@@ -314,8 +314,8 @@ def _parts(
     played = ("num_envs", hyper.num_envs)
     evaluated = ("eval_episodes", together)
     at_once = update.micro_batch_size
-    if config.counts_histories:
-        at_once = max(at_once, update.counted_rows // (T + 1))
+    if config.shares_histories:
+        at_once = max(at_once, update.distinct_rows // (T + 1))
     micro = ("micro_batch_size", at_once)
     cache, eval_cache = cache_bytes(config, envs), cache_bytes(config, players)
     return (

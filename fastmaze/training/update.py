@@ -43,7 +43,7 @@ class Update:
         online: the network that learns.
         target: its slow copy.
         micro_batch_size: episodes that go through the networks at once; None for all of them.
-        counted_rows: distinct histories that go through them at once, where these are counted; more
+        distinct_rows: distinct histories that go through them at once, where these are shared; more
             of a slice only where one episode alone has more. None for any number.
         processes: which of how many this is. Each brings its part of the batch; all have the same
             weights before and after.
@@ -60,13 +60,13 @@ class Update:
         target: QNetwork,
         *,
         micro_batch_size: int | None = None,
-        counted_rows: int | None = None,
+        distinct_rows: int | None = None,
         processes: Processes = ALONE,
     ) -> None:
         hyper, device = config.hyper, torch.device(config.device)
         self.online, self.target = online, target
         self.micro_batch_size = micro_batch_size or hyper.batch_size
-        self._counted_rows = counted_rows
+        self._distinct_rows = distinct_rows
         self._first_cut = config.micro_batch_size or hyper.batch_size
         self._target_rate, self._grad_clip = hyper.target_rate, hyper.grad_clip
         self._processes = processes
@@ -83,7 +83,7 @@ class Update:
         self._graph = UpdateGraph(self._run, device) if graph else None
         # Their number differs from batch to batch, which compilers and graphs cannot have; and they
         # are those of whole episodes, of which a separate forward pass leaves out the last step.
-        self._may_count = config.counts_histories and not graph
+        self._may_share = config.shares_histories and not graph
         # What the loss calls; other objects than the networks where those are wrapped.
         self._online: Any = online
         self._target: Any = target
@@ -170,16 +170,16 @@ class Update:
         return stats
 
     def _slices(self, batch: Batch) -> Iterator[tuple[Batch, Histories | None]]:
-        """The batch in slices, each with its distinct histories where these are counted."""
-        if not self._may_count:
+        """The batch in slices, each with its distinct histories where these are shared."""
+        if not self._may_share:
             yield from ((part, None) for part in _cut(batch, self.micro_batch_size))
             return
         for part in _cut(batch, self._first_cut):
-            yield from self._counted_slices(part)
+            yield from self._distinct_slices(part)
 
-    def _counted_slices(self, batch: Batch) -> Iterator[tuple[Batch, Histories | None]]:
+    def _distinct_slices(self, batch: Batch) -> Iterator[tuple[Batch, Histories | None]]:
         histories = self.online.histories(batch.obs, batch.actions)
-        size, most = len(batch.obs), self._counted_rows
+        size, most = len(batch.obs), self._distinct_rows
         if histories is None:
             yield from ((part, None) for part in _cut(batch, self.micro_batch_size))
         elif size == 1 or most is None or histories.distinct.rows <= most:
@@ -188,7 +188,7 @@ class Update:
             order = self.online.alike_together(batch.obs, batch.actions)
             alike = Batch(*(x.index_select(0, order) for x in batch))
             for half in _cut(alike, -(-size // 2)):
-                yield from self._counted_slices(half)
+                yield from self._distinct_slices(half)
 
     def _synchronised(self, last: bool) -> AbstractContextManager[object]:
         """Gradients are summed over processes with the last slice; the others only add to them."""

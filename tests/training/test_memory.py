@@ -114,12 +114,12 @@ def test_updates_are_cut_by_length_alone() -> None:
 
 def test_distinct_histories_are_cut_by_their_number() -> None:
     """So that memory stops growing with the batch where it would be large; longer ones share."""
-    rows = [plan_update(TrainConfig(length=n)).counted_rows for n in (50, 500, 1500, 10_000)]
+    rows = [plan_update(TrainConfig(length=n)).distinct_rows for n in (50, 500, 1500, 10_000)]
     assert rows == [32 * 52, 32 * 502, 2**14, 4 * 10_002]
-    assert plan_update(TrainConfig(length=500, micro_batch_size=3)).counted_rows == 3 * 502
+    assert plan_update(TrainConfig(length=500, micro_batch_size=3)).distinct_rows == 3 * 502
     whole, lstm = (plan_update(TrainConfig(length=1500, model=m)) for m in ("gpt", "lstm"))
     assert whole.bytes < 0.6 * 2**30
-    assert lstm.counted_rows == 8 * 1502, "whose steps cost much the same for fewer"
+    assert lstm.distinct_rows == 8 * 1502, "whose steps cost much the same for fewer"
     assert lstm.bytes < whole.bytes
 
 
@@ -153,12 +153,12 @@ def test_what_is_not_counted_is_not_forecast() -> None:
         {"positions": "sinusoidal"},
     ):
         config = TrainConfig(length=1500, **changes)  # type: ignore[arg-type]
-        assert not config.counts_histories
+        assert not config.shares_histories
         assert plan_update(config).bytes < 0.5 * counted
-    assert not TrainConfig(algorithm="sac-discrete").counts_histories
-    assert not TrainConfig(task="KeyToDoor").counts_histories, "images"
-    assert not TrainConfig(device="cuda").counts_histories
-    assert TrainConfig().counts_histories
+    assert not TrainConfig(algorithm="sac-discrete").shares_histories
+    assert not TrainConfig(task="KeyToDoor").shares_histories, "images"
+    assert not TrainConfig(device="cuda").shares_histories
+    assert TrainConfig().shares_histories
 
 
 @pytest.mark.parametrize("given", [{"micro_batch_size": 32}, {}], ids=["asked", "default"])

@@ -52,7 +52,7 @@ def one_update(
     torch.manual_seed(1)
     online = build_network(config, recompute=recompute).to(dtype)
     target = build_network(config).to(dtype).requires_grad_(False)
-    update = Update(config, online, target, micro_batch_size=micro, counted_rows=rows)
+    update = Update(config, online, target, micro_batch_size=micro, distinct_rows=rows)
     batch = batch._replace(obs=batch.obs.to(dtype), rewards=batch.rewards.to(dtype))
     torch.manual_seed(2)
     stats = update(batch, 1e-3)
