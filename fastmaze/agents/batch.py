@@ -35,25 +35,33 @@ class Loss(NamedTuple):
     """Mean entropy of the policy, in nats; None where there is none."""
 
 
-def step_weights(mask: Tensor, edge_share: float) -> Tensor:
+def step_weights(mask: Tensor, rewards: Tensor, edge_share: float) -> Tensor:
     """What each step's loss counts for; an episode's weights add up to its length.
+
+    An edge is an episode's first step, its last, and each whose reward is another than that of the
+    step before. In a long corridor all others are alike, and these are the few that say what it is
+    about: the cue is shown, a turn was wrong, the goal was found.
 
     Args:
         mask: float32 [B, T], 0 for padding.
-        edge_share: share of an episode that its first and its last step have each, at least 1 / T,
-            which all others have; 0 for that.
+        rewards: float32 [B, T].
+        edge_share: share of an episode that each edge has, at least 1 / T, which all others have;
+            0 for that. All edges together have at most half, unless they are most of its steps.
 
     Returns:
         float32 [B, T].
     """
     if not edge_share:
         return mask
-    length = mask.sum(dim=1, keepdim=True)  # [B, 1]
-    last = mask.clone()
-    last[:, :-1] -= mask[:, 1:]
-    edge = last.clone()
-    edge[:, 0] = mask[:, 0]
-    share = (1 / length).clamp(min=edge_share)  # never less than the other steps' own
-    inner = (1 - 2 * share) / (length - 2).clamp(min=1.0)
-    weights = length * (edge * share + (mask - edge) * inner)
-    return torch.where(length > 2, weights, mask)
+    # Of an episode that is padding alone, the least that can be divided by.
+    length = mask.sum(dim=1, keepdim=True).clamp(min=1.0)  # [B, 1]
+    edge = torch.ones_like(mask)  # the first step and, where there is no padding, the last
+    changes = (rewards[:, 1:] != rewards[:, :-1]).to(mask.dtype)
+    edge[:, 1:-1] = changes[:, :-1]
+    edge[:, :-1] = torch.maximum(edge[:, :-1], 1 - mask[:, 1:])  # the last before padding
+    edge = edge * mask
+    edges = edge.sum(dim=1, keepdim=True).clamp(min=1.0)  # [B, 1]
+    share = (0.5 / edges).clamp(max=edge_share)
+    share = torch.maximum(share, 1 / length)  # never less than the other steps' own
+    inner = (1 - edges * share) / (length - edges).clamp(min=1.0)
+    return length * (edge * share + (mask - edge) * inner)

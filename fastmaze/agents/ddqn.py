@@ -57,8 +57,8 @@ class DDQN:
     seen beside a goal that is worth thousands of them. Targets are computed in returns (the
     transformed Bellman operator of Pohlen et al. 2018)."""
     edge_share: float = 0.0
-    """Share of an episode's loss that its first and its last step have each, at least 1 / T, which
-    all others have; 0 for that."""
+    """Share of an episode's loss that each of its edges has, at least 1 / T, which all other steps
+    have; 0 for that. Edges are the first step, the last, and those at which the reward changes."""
     separate_forwards: bool = False
     """Run the online network a second time, without gradients, to pick the next actions, as the
     published code does: another dropout mask, half as much work again."""
@@ -88,7 +88,8 @@ class DDQN:
         predicted = q.gather(2, batch.actions[:, :, None])[:, :, 0]  # [B, T]
         mask = batch.mask.to(predicted.dtype)
         count = mask.sum().clamp(min=1.0)
-        loss = ((predicted - y).square() * step_weights(mask, self.edge_share)).sum() / count
+        weights = step_weights(mask, batch.rewards, self.edge_share)
+        loss = ((predicted - y).square() * weights).sum() / count
         with torch.no_grad():
             return Loss(loss, (predicted * mask).sum() / count, (y * mask).sum() / count)
 

@@ -66,7 +66,7 @@ class SACDiscrete:
     value_scale: ValueScale = "linear"
     """What the critics predict, as for `DDQN`."""
     edge_share: float = 0.0
-    """Share of an episode's loss that its first and its last step have each, as for `DDQN`."""
+    """Share of an episode's loss that each of its edges has, as for `DDQN`."""
 
     def loss(self, online: SequenceActorCritic, target: Critics, batch: Batch) -> Loss:
         """Half the critics' squared errors plus the policy's objective, over unpadded steps.
@@ -93,7 +93,7 @@ class SACDiscrete:
         objective = -(policy * least).sum(dim=-1) - self.temperature * entropy  # [B, T + 1]
         mask = batch.mask.to(y.dtype)
         count = mask.sum().clamp(min=1.0)
-        weights = step_weights(mask, self.edge_share)
+        weights = step_weights(mask, batch.rewards, self.edge_share)
         loss = ((0.5 * errors + objective[:, :-1]) * weights).sum() / count
         with torch.no_grad():
             return Loss(

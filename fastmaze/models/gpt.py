@@ -70,8 +70,8 @@ class GPT(nn.Module):
             seen. All weights that are not named here have 0.02.
         query_std: standard deviation of the initial weights of attention's queries and keys. With
             GPT-2's 0.02 attention begins nearly uniform: deaf to no step, but one among T is heard
-            at 1 / T. With 0.16 each head begins with likes and dislikes of its own, and one of a
-            few heads is likely to hear the cue.
+            at 1 / T. With 0.5 each head begins with likes and dislikes of its own, stronger than
+            the logarithm of T, and one of a few heads is likely to hear the cue.
         attention_impl: which attention of `fastmaze.kernels` to use: "auto", "triton", "sdpa" (has
             no dropout) or "reference".
         recompute: keep only the input of each block for the backward pass, which then runs the

@@ -189,8 +189,11 @@ class TrainConfig:
     """What the networks predict: linear (returns) or symlog (their signed logarithm). Default:
     symlog: a goal worth T penalties is then worth log T of them, and drowns none. Paper: linear."""
     edge_share: float | None = None
-    """Share of the loss that an episode's first and last step have each, 0 for 1/T as all others.
-    Default: 0.04: they alone show the cue and ask for it, and are one in T. Paper: 0."""
+    """Share of the loss that each edge of an episode has, 0 for 1/T as all other steps; edges are
+    the first step, the last, and those at which the reward changes. Default: 0.04: one in T, they
+    alone show the cue, ask for it, and say that a turn was wrong. Without a share for that, what is
+    learned of the junction's arms leaks into the corridor, and the agent turns there for a hundred
+    updates. Paper: 0."""
     learning_rate: float | None = None
     """Adam's step size. Default: 1e-3. Paper: 3e-4."""
     adam_beta2: float | None = None
@@ -232,8 +235,8 @@ class TrainConfig:
     num_layers: int | None = None
     """Layers of the memory model. Default: 1. Paper: 1; gpt 2 if the cue has to be fetched."""
     num_heads: int | None = None
-    """Attention heads of each layer (gpt). Default: 4: in trials one head lost the
-    corridor while it learned the cue, four kept it. Paper: as `num_layers`."""
+    """Attention heads of each layer (gpt). Default: 8, on pixels 4: each is one more chance that
+    the cue is heard from the start (`query_std`). Paper: as `num_layers`."""
     obs_width: int | None = None
     """Width of the embedded observation. Default: 64. Paper: 64, lstm 32."""
     action_width: int | None = None
@@ -252,12 +255,13 @@ class TrainConfig:
     """Subtracted from pixels, 0 to 1. Default: 0.8, the floor's: what is no floor then stands out.
     Paper: 0."""
     query_std: float | None = None
-    """Standard deviation of the initial weights of attention's queries and keys. Default: 0.16:
-    heads begin with likes and dislikes, and one of four is likely to hear the cue among T steps;
-    a wrong turn is noticed within tens of updates, where 0.02 took hundreds. Paper: 0.02."""
+    """Standard deviation of the initial weights of attention's queries and keys. Default: 0.5, on
+    pixels 0.16: heads begin with likes and dislikes that outweigh the logarithm of T, so that each
+    cue is heard by some head among any number of steps; with 0.16 that is luck, and with 0.02 each
+    step is one in T. Paper: 0.02."""
     attention_std: float | None = None
-    """Standard deviation of the initial weights of attention's values and output. Default: 0.08.
-    Paper: 0.02."""
+    """Standard deviation of the initial weights of attention's values and output. Default: 0.16, on
+    pixels 0.08. Paper: 0.02."""
     lstm_init: LSTMInit | None = None
     """Initial weights of the LSTM. Default: chrono, biased to remember for up to T steps: the
     published one forgets within tens. Paper: orthogonal, with zero biases."""

@@ -47,7 +47,7 @@ def check_hyperparameters(hyper: Hyperparameters) -> None:
         ("attention_std", 0.0, math.inf),
         ("query_std", 0.0, math.inf),
         ("embedding_scale", 0.0, math.inf),
-        ("edge_share", 0.0, 0.5),
+        ("edge_share", 0.0, 0.25),
         ("pixel_offset", 0.0, 1.0),
         ("temperature", 0.0, math.inf),
         ("grad_clip", 0.0, math.inf),

@@ -23,6 +23,9 @@ def default_changes(spec: PixelWorldSpec, model: str, algorithm: str) -> Changes
     sampled = algorithm == "sac-discrete"
     return {
         "width": 64,
+        "num_heads": 4,
+        "query_std": 0.16,
+        "attention_std": 0.08,
         "obs_width": 64,
         "action_width": 0,
         "head_widths": (128, 128),

@@ -208,32 +208,55 @@ def test_without_a_future_the_rewards_are_the_targets(value_scale: Any) -> None:
     torch.testing.assert_close(result.loss, (q - y)[batch.mask].square().mean())
 
 
-def test_first_and_last_steps_have_their_share_of_the_loss() -> None:
-    """Also where episodes are padded; one too short to have inner steps counts evenly."""
+def test_edges_have_their_share_of_the_loss() -> None:
+    """First steps, last ones, and changed rewards; also where episodes are padded or very short."""
     torch.manual_seed(6)
     online, target = Net(), Net()
-    lengths = [9, 5, 2, 9, 1]
+    lengths = [9, 6, 2, 9, 1]
     batch = random_batch(lengths)
-    algo = DDQN(discount=0.9, edge_share=0.3)
+    rewards = torch.zeros_like(batch.rewards)
+    rewards[0, 4:] = -1.0  # as where a turn is wrong: behind from there on
+    rewards[1, 6:] = 5.0  # padding, which is not looked at
+    rewards[3] = torch.arange(9)  # another at each step: none stands out
+    batch = batch._replace(rewards=rewards)
+    edges = [[0, 4, 8], [0, 5], [0, 1], list(range(9)), [0]]
+    algo = DDQN(discount=0.9, edge_share=0.15)
     result = algo.loss(online, target, batch)
     q = online(batch.obs, batch.actions)
     y = algo.targets(batch, q[:, 1:], target(batch.obs, batch.actions)[:, 1:])
     error = (q[:, :-1].gather(2, batch.actions[..., None])[..., 0] - y).square()
-    total = torch.zeros((), dtype=torch.float64)
-    for b, n in enumerate(lengths):
-        inner = error[b, 1 : n - 1].mean() if n > 2 else 0.0
-        edges = error[b, 0] + error[b, n - 1]
-        total += n * (0.3 * edges + 0.4 * inner) if n > 2 else error[b, :n].sum()
+    total = torch.zeros((), dtype=error.dtype)
+    for e, length, marked in zip(error, lengths, edges, strict=True):
+        others = [t for t in range(length) if t not in marked]
+        share = max(0.15, 1 / length) if others else 1 / length
+        total += length * share * e[marked].sum()
+        if others:
+            total += length * (1 - len(marked) * share) * e[others].mean()
     torch.testing.assert_close(result.loss, total / sum(lengths))
 
 
-@pytest.mark.parametrize("T", [3, 7, 24, 26, 200])
+def test_many_edges_share_half_of_the_loss() -> None:
+    rewards = torch.zeros(1, 100)
+    rewards[0, 10:30:2] = 1.0  # up and down ten times: twenty edges, with the first and last 22
+    weights = step_weights(torch.ones(1, 100), rewards, 0.04)[0]
+    edges = [0, *range(10, 30), 99]
+    torch.testing.assert_close(weights[edges], torch.full((22,), 50 / 22))
+    others = [t for t in range(100) if t not in edges]
+    torch.testing.assert_close(weights[others], torch.full((78,), 50 / 78))
+
+
+@pytest.mark.parametrize("T", [1, 2, 3, 7, 24, 26, 200])
 def test_no_share_makes_the_edges_count_for_less(T: int) -> None:
-    weights = step_weights(torch.ones(1, T), 0.04)[0]
+    weights = step_weights(torch.ones(1, T), torch.zeros(1, T), 0.04)[0]
     assert weights.sum().item() == pytest.approx(T, rel=1e-5)
-    assert weights[0] == weights[-1] >= weights[1] - 1e-6
+    assert weights[0] == weights[-1] >= weights.mean() - 1e-6
     if T > 25:
         assert weights[0].item() == pytest.approx(0.04 * T)
+
+
+def test_an_episode_of_padding_has_no_weight() -> None:
+    weights = step_weights(torch.zeros(2, 5), torch.arange(10.0).view(2, 5), 0.04)
+    assert not weights.any()
 
 
 def test_more_steps_than_an_episode_has_cost_nothing() -> None:
