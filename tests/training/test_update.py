@@ -212,7 +212,9 @@ def test_an_empty_share_of_a_batch_changes_nothing(tiny: Make) -> None:
 
 def test_bfloat16_is_near_and_ends_in_float32(tiny: Make) -> None:
     """The network alone, on a CPU: what the blocks compute is rounded, weights and values not."""
-    options: dict[str, Any] = {"length": 40, "attention_std": 0.2, "positions": "rotary", "num_heads": 4}
+    options: dict[str, Any] = {
+        "length": 40, "attention_std": 0.2, "positions": "rotary", "num_heads": 4,
+    }  # fmt: skip
     torch.manual_seed(0)
     wide = build_network(tiny(**options))
     torch.manual_seed(0)
