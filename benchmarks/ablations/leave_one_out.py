@@ -23,14 +23,16 @@ from fastmaze.training.logging import read_log
 
 SEEDS: Final = (0, 1, 2)
 MAZES: Final[dict[str, list[str]]] = {
-    "passive": ["--task", "PassiveTMaze", "--length", "100", "--num-episodes", "2560"],
+    "passive": ["--task", "PassiveTMaze", "--length", "250", "--num-episodes", "2560"],
     "active": ["--task", "ActiveTMaze", "--length", "20", "--num-episodes", "5120"],
 }
 SHARED: Final[dict[str, list[str]]] = {
     "the default": [],
     "queries and keys of std 0.02": ["--query-std", "0.02"],
+    "queries and keys of std 0.16": ["--query-std", "0.16"],
     "values and output of std 0.02": ["--attention-std", "0.02"],
     "one head": ["--num-heads", "1"],
+    "four heads": ["--num-heads", "4"],
     "embedding of PyTorch's size": ["--embedding-scale", "1"],
     "linear values": ["--value-scale", "linear"],
     "every step of one weight": ["--edge-share", "0"],
