@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 
 class Batch(NamedTuple):
@@ -55,11 +56,9 @@ def step_weights(mask: Tensor, rewards: Tensor, edge_share: float) -> Tensor:
         return mask
     # Of an episode that is padding alone, the least that can be divided by.
     length = mask.sum(dim=1, keepdim=True).clamp(min=1.0)  # [B, 1]
-    edge = torch.ones_like(mask)  # the first step and, where there is no padding, the last
-    changes = (rewards[:, 1:] != rewards[:, :-1]).to(mask.dtype)
-    edge[:, 1:-1] = changes[:, :-1]
-    edge[:, :-1] = torch.maximum(edge[:, :-1], 1 - mask[:, 1:])  # the last before padding
-    edge = edge * mask
+    changes = pad(rewards[:, 1:] != rewards[:, :-1], (1, 0), value=True)  # also at the first step
+    last = pad(mask[:, 1:] == 0, (0, 1), value=True)
+    edge = (changes | last) * mask  # nowhere in the padding
     edges = edge.sum(dim=1, keepdim=True).clamp(min=1.0)  # [B, 1]
     share = (0.5 / edges).clamp(max=edge_share)
     share = torch.maximum(share, 1 / length)  # never less than the other steps' own
