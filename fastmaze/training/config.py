@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fastmaze.agents.returns import ValueScale
-from fastmaze.models.attention import ATTENTION_IMPLS, AttentionImpl
+from fastmaze.models.attention import AttentionImpl
 from fastmaze.models.gpt import Positions, counts_tokens
 from fastmaze.models.lstm import LSTMInit, shares_histories
-from fastmaze.models.own_model import absolute, is_own, load_own, short_name
-from fastmaze.specs import FAMILIES, TaskSpec, dial_of, make_spec
-from fastmaze.training.config_checks import check_hyperparameters, choose, integer, real
+from fastmaze.models.own_model import absolute, is_own, short_name
+from fastmaze.specs import TaskSpec, dial_of, make_spec
+from fastmaze.training.config_checks import check_hyperparameters, check_run, check_together
 from fastmaze.training.presets import (
     PRESETS,
     AlgorithmName,
@@ -25,9 +25,6 @@ from fastmaze.training.presets import (
 )
 
 OptionValue = bool | int | float | str
-
-SEED_LIMIT = 2**31
-"""Seeds are below this, so that evaluation can use streams that no training run uses."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,120 +267,14 @@ class TrainConfig:
     twice the updates. Paper: 0.1."""
 
     def __post_init__(self) -> None:
-        self._check_run()
-        check_hyperparameters(self.hyper)
-        self._check_batch()
-        if self.model == "gpt" and self.attention_impl == "sdpa" and self.hyper.dropout > 0:
-            raise ValueError(
-                f"attention_impl: sdpa needs dropout 0 (it would drop other weights than the rest"
-                f" do), got dropout {self.hyper.dropout}; auto and triton have dropout"
-            )
-
-    def _check_run(self) -> None:
-        """Checks what no preset decides."""
-        choose("preset", self.preset, tuple(PRESETS))
-        choose("algorithm", self.algorithm, ("ddqn", "sac-discrete"))
-        self._check_model()
-        choose("backend", self.backend, ("native", "numba", "device", "reference"))
-        choose("attention_impl", self.attention_impl, ATTENTION_IMPLS)
-        choose("float32_precision", self.float32_precision, ("tf32", "ieee"))
-        choose("replay_on", self.replay_on, ("auto", "device", "cpu"))
-        self._check_update()
-        if not isinstance(self.device, str):
-            raise TypeError(f"device: expected a string, got {type(self.device).__name__}")
-        if self.run_dir is not None:
-            object.__setattr__(self, "run_dir", Path(self.run_dir))
-        integer("seed", self.seed, 0, SEED_LIMIT - 1)
-        if self.num_threads is not None:
-            integer("num_threads", self.num_threads, 1, 4096)
-        integer("eval_episodes", self.eval_episodes, 1)
-        real("checkpoint_seconds", self.checkpoint_seconds, 0.0, math.inf)
-        if self.checkpoint_every is not None:
-            integer("checkpoint_every", self.checkpoint_every, 1)
-        integer("keep_checkpoints", self.keep_checkpoints, 1, 1000)
-        if self.max_minutes is not None:
-            real("max_minutes", self.max_minutes, 0.0, math.inf)
-        if not isinstance(self.task_options, dict):
-            raise TypeError(
-                f"task_options: expected a dict, got {type(self.task_options).__name__}"
-            )
-        for name in ("length", "corridor_length", dial_of(self.task)):
-            if name in self.task_options:
-                raise ValueError(f"task_options: {name} is set by the field `length`")
-        self._check_task()
-
-    def _check_model(self) -> None:
-        """Checks that there is such a memory model; what it can do is seen when a run begins."""
-        if not isinstance(self.model, str):
-            raise TypeError(
-                "model: expected gpt, lstm, or as text where one of your own is, FILE.py:NAME or "
-                f"MODULE:NAME, got {self.model!r}"
-            )
+        check_run(self)
+        # One's own model is wherever the run goes on.
         if is_own(self.model):
             object.__setattr__(self, "model", absolute(self.model))
-            load_own(self.model)
-        elif self.model not in ("gpt", "lstm"):
-            raise ValueError(
-                "model: expected gpt, lstm, or one of your own as FILE.py:NAME or MODULE:NAME, got "
-                f"{self.model!r}"
-            )
-
-    def _check_task(self) -> None:
-        """Checks the task, its length and its options, and that all this can be trained on it."""
-        spec = self.spec
-        if spec.ends_early:
-            raise ValueError(
-                f"task: the trainer plays whole episodes of equal length, and those of {self.task} "
-                "may end early"
-            )
-        if spec.obs_dtype == "uint8" and len(spec.obs_shape) != 3:
-            raise ValueError(
-                "task_options: the network wants images, [channels, rows, columns], got flat ones "
-                f"of shape {list(spec.obs_shape)}; leave out flat"
-            )
-        backends = FAMILIES[spec.family].backends
-        if self.backend not in backends:
-            raise ValueError(f"backend: {self.task} has {backends}, got {self.backend!r}")
-        if self.backend == "device" and self.algorithm == "sac-discrete":
-            raise ValueError(
-                "backend: device plays greedily and at random, while sac-discrete draws actions "
-                "from its policy; leave it at native"
-            )
-
-    def _check_update(self) -> None:
-        """Checks how an update is computed."""
-        if self.algorithm == "sac-discrete" and self.separate_forwards:
-            raise ValueError("separate_forwards: needs algorithm ddqn, got sac-discrete")
-        if self.algorithm == "ddqn" and self.temperature is not None:
-            raise ValueError("temperature: needs algorithm sac-discrete, got ddqn")
-        choose("compute_dtype", self.compute_dtype, ("float32", "bfloat16"))
-        if self.model == "lstm" and self.compute_dtype == "bfloat16":
-            raise ValueError(
-                "compute_dtype: bfloat16 needs model gpt: an LSTM that remembers T steps forgets "
-                "1/T a step, which bfloat16 cannot tell from nothing beyond T = 256; got lstm"
-            )
-        if self.model != "gpt" and self.recompute:
-            raise ValueError(
-                f"recompute: needs model gpt, whose blocks it repeats; got {self.model}"
-            )
-        if self.micro_batch_size is not None:
-            integer("micro_batch_size", self.micro_batch_size, 1)
-        for name in ("compile_update", "cuda_graph_update"):
-            if not isinstance(getattr(self, name), bool):
-                raise TypeError(f"{name}: expected True or False, got {getattr(self, name)!r}")
-        if self.recompute is not None and not isinstance(self.recompute, bool):
-            raise TypeError(f"recompute: expected True, False or None, got {self.recompute!r}")
-
-    def _check_batch(self) -> None:
-        """A batch of more episodes than are ever kept would hold most of them several times."""
-        batch, kept = self.hyper.batch_size, self.replay_episodes
-        if batch > kept:
-            raise ValueError(
-                f"batch_size: expected at most the {kept} episodes that the replay keeps "
-                f"(replay_steps {self.hyper.replay_steps:,}, episodes of "
-                f"{self.spec.episode_length:,} steps, num_episodes {self.hyper.num_episodes:,}), "
-                f"got {batch}"
-            )
+        if self.run_dir is not None:
+            object.__setattr__(self, "run_dir", Path(self.run_dir))
+        check_hyperparameters(self.hyper)
+        check_together(self)
 
     @property
     def spec(self) -> TaskSpec:

@@ -12,7 +12,8 @@ from torch import Tensor
 from fastmaze.models.q_network import QNetwork
 from fastmaze.training.checkpoint import Checkpoint, CheckpointError, join_parts
 from fastmaze.training.collectors import make_collector
-from fastmaze.training.config import SEED_LIMIT, TrainConfig
+from fastmaze.training.config import TrainConfig
+from fastmaze.training.config_checks import SEED_LIMIT
 from fastmaze.training.data_parallel import ALONE, Processes, ShareOfDraws, name_of
 from fastmaze.training.device_rollout import DeviceCollector, DeviceEpisodes
 from fastmaze.training.memory import MemoryPlan, plan_memory
